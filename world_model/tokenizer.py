@@ -1,0 +1,282 @@
+"""The frame tokenizer: 84 x 84 gray frames to 36 discrete tokens and back.
+
+Letters: B frames, K tokens a frame (36), C code width, V vocabulary.
+
+Inside, a gray level g of 0..255 is g / 127.5 - 1, as in the published program. With `use_background`
+the networks see and draw only the difference from the game's background (its median frame), so that
+codes are not spent on what never moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from datasets.errors import UserError
+from datasets.games import GAMES
+from world_model.quantizers import make_quantizer
+from world_model.tokenizer_networks import (
+    FRAME_SIZE,
+    GRID,
+    PatchDecoder,
+    PatchEncoder,
+    ResidualDecoder,
+    ResidualEncoder,
+)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of a tokenizer and the weights of its losses."""
+
+    network: Literal["residual", "patch"] = "residual"
+    """Published residual convolutions, or a patchwise perceptron for small budgets."""
+    quantizer: Literal["vq", "fsq"] = "vq"
+    """Learned codebook, or finite scalar quantisation."""
+    codebook_size: int = 2048
+    """Number of codes of a learned codebook; finite scalar quantisation has the product of its levels."""
+    code_width: int = 512
+    """Length of a learned code's vector; finite scalar quantisation has one scalar per entry of its levels."""
+    fsq_levels: tuple[int, ...] = (8, 8, 5)
+    """Levels of each scalar of finite scalar quantisation."""
+    channels: int = 64
+    """Base number of channels of the networks."""
+    channel_multipliers: tuple[int, int, int] = (1, 1, 1)
+    """Channels at 84, 12 and 6 pixels as multiples of `channels` (residual network)."""
+    num_residual_blocks: int = 2
+    """Residual blocks per level of the encoder."""
+    attention_resolutions: tuple[int, ...] = (6, 12)
+    """Resolutions at which the encoder attends (residual network)."""
+    latent_channels: int = 512
+    """Channels between the networks and the projections to and from codes."""
+    use_background: bool = False
+    """Subtract each game's background before encoding and add it after decoding."""
+    foreground_weight: float = 0.0
+    """Extra weight, on top of 1, of a pixel that differs from the background; needs `use_background`."""
+    commitment_weight: float = 1.0
+    """Weight of the commitment loss."""
+    shift_pixels: int = 4
+    """Largest random shift of a training frame in each direction; 0 turns the augmentation off."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of codes V."""
+        if self.quantizer == "vq":
+            return self.codebook_size
+        size = 1
+        for levels in self.fsq_levels:
+            size *= levels
+        return size
+
+    @property
+    def grid(self) -> int:
+        """Rows and columns of the token grid."""
+        return GRID
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Number of tokens K of a frame."""
+        return GRID * GRID
+
+
+TOKENIZERS: dict[str, TokenizerConfig] = {
+    "published": TokenizerConfig(),
+    "tiny": TokenizerConfig(
+        network="patch",
+        quantizer="fsq",
+        channels=128,
+        num_residual_blocks=1,
+        latent_channels=64,
+        use_background=True,
+        foreground_weight=20.0,
+        shift_pixels=0,
+    ),
+}
+"""`published` has the released weights' sizes; `tiny` trains in well under a minute on one core."""
+
+
+@dataclass(frozen=True)
+class TokenizerOutput:
+    """What training needs of one pass through the tokenizer; gray levels in [-1, 1]."""
+
+    target: Float[Tensor, "B 1 84 84"]
+    """The frames."""
+    background: Float[Tensor, "B 1 84 84"] | None
+    """What was subtracted from them, if anything was."""
+    reconstruction: Float[Tensor, "B 1 84 84"]
+    """The frames redrawn from their tokens, not clamped."""
+    z: Float[Tensor, "B C 6 6"]
+    """The vectors before quantisation."""
+    z_quantized: Float[Tensor, "B C 6 6"]
+    """The codes' vectors."""
+    tokens: Int[Tensor, "B 36"]
+    """The codes, row by row."""
+    commitment_loss: Float[Tensor, ""]
+    """The quantiser's own loss."""
+
+
+class Tokenizer(nn.Module):
+    """Encoder, quantiser, decoder and the games' backgrounds."""
+
+    background: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        """Make a tokenizer with random weights and black backgrounds.
+
+        Raises:
+            UserError: the configuration contradicts itself.
+        """
+        super().__init__()
+        if config.foreground_weight > 0 and not config.use_background:
+            raise UserError("tokenizer foreground_weight needs use_background; set it or set the weight to 0")
+        self.config = config
+        self.quantizer = make_quantizer(
+            config.quantizer,
+            codebook_size=config.codebook_size,
+            code_width=config.code_width,
+            fsq_levels=config.fsq_levels,
+        )
+        self.encoder, self.decoder = _make_networks(config)
+        self.pre_quant_conv = nn.Conv2d(config.latent_channels, self.quantizer.code_width, 1)
+        self.post_quant_conv = nn.Conv2d(self.quantizer.code_width, config.latent_channels, 1)
+        if config.use_background:
+            empty = torch.zeros(len(GAMES), FRAME_SIZE, FRAME_SIZE, dtype=torch.uint8)
+            self.register_buffer("background", empty)
+
+    @torch.no_grad()
+    def set_background(self, task_id: int, frame: UInt8[Tensor, "84 84"]) -> None:
+        """Set one game's background; until then it is black.
+
+        Raises:
+            UserError: this tokenizer was configured without backgrounds.
+        """
+        if not self.config.use_background:
+            raise UserError("this tokenizer has no backgrounds; configure it with use_background")
+        self.background[task_id] = frame.to(self.background)
+
+    def forward(
+        self,
+        frames: UInt8[Tensor, "B 84 84"],
+        task_id: Int[Tensor, "B"],
+        *,
+        shift: Int[Tensor, "B 2"] | None = None,
+    ) -> TokenizerOutput:
+        """Encode, quantise and decode, with gradients.
+
+        Args:
+            frames: gray frames.
+            task_id: the game of each.
+            shift: rows and columns by which frame and background are moved before, if given.
+        """
+        background = self.background_of(task_id)
+        if shift is not None:
+            frames = shift_frames(frames, shift)
+            background = None if background is None else shift_frames(background, shift)
+        target = to_signed(frames)
+        drawn_on = None if background is None else to_signed(background)
+        z = self._encode_vectors(target, drawn_on)
+        quantized = self.quantizer(z)
+        return TokenizerOutput(
+            target=target,
+            background=drawn_on,
+            reconstruction=self._decode_vectors(quantized.quantized, drawn_on),
+            z=z,
+            z_quantized=quantized.quantized,
+            tokens=rearrange(quantized.indices, "B H W -> B (H W)"),
+            commitment_loss=quantized.loss,
+        )
+
+    @torch.no_grad()
+    def encode(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> Int[Tensor, "B 36"]:
+        """Tokens of the frames, row by row of the grid; always computed in float32."""
+        background = self.background_of(task_id)
+        with torch.autocast(frames.device.type, enabled=False):
+            z = self._encode_vectors(to_signed(frames), None if background is None else to_signed(background))
+            return rearrange(self.quantizer(z).indices, "B H W -> B (H W)")
+
+    @torch.no_grad()
+    def decode(self, tokens: Int[Tensor, "B 36"], task_id: Int[Tensor, "B"]) -> UInt8[Tensor, "B 84 84"]:
+        """Frames drawn from tokens, rounded to the nearest gray level."""
+        return (self.decode_intensity(tokens, task_id) * 255.0).round().to(torch.uint8)
+
+    @torch.no_grad()
+    def decode_intensity(
+        self, tokens: Int[Tensor, "B 36"], task_id: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B 84 84"]:
+        """Frames drawn from tokens as intensities clamped to [0, 1]; always computed in float32."""
+        background = self.background_of(task_id)
+        with torch.autocast(tokens.device.type, enabled=False):
+            codes = self.quantizer.vectors(rearrange(tokens, "B (H W) -> B H W", H=GRID))
+            drawn = self._decode_vectors(codes, None if background is None else to_signed(background))
+        return ((rearrange(drawn, "B 1 H W -> B H W") + 1.0) / 2.0).clamp(0.0, 1.0)
+
+    def content_hash(self) -> str:
+        """SHA-256 of configuration and weights, the same on every device; names what made a token."""
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def background_of(self, task_id: Int[Tensor, "B"]) -> UInt8[Tensor, "B 84 84"] | None:
+        """Each row's background, or nothing for a tokenizer without backgrounds."""
+        return self.background[task_id] if self.config.use_background else None
+
+    def _encode_vectors(self, frames: Tensor, background: Tensor | None) -> Tensor:
+        seen = frames if background is None else frames - background
+        return self.pre_quant_conv(self.encoder(seen))
+
+    def _decode_vectors(self, codes: Tensor, background: Tensor | None) -> Tensor:
+        drawn = self.decoder(self.post_quant_conv(codes))
+        return drawn if background is None else drawn + background
+
+
+def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    if config.network == "patch":
+        sizes = {"channels": config.channels, "num_residual_blocks": config.num_residual_blocks}
+        return (
+            PatchEncoder(**sizes, output_channels=config.latent_channels),
+            PatchDecoder(**sizes, input_channels=config.latent_channels),
+        )
+    encoder = ResidualEncoder(
+        channels=config.channels,
+        multipliers=config.channel_multipliers,
+        num_residual_blocks=config.num_residual_blocks,
+        attention_resolutions=config.attention_resolutions,
+        output_channels=config.latent_channels,
+    )
+    decoder = ResidualDecoder(
+        channels=config.channels,
+        multipliers=config.channel_multipliers,
+        num_residual_blocks=config.num_residual_blocks,
+        input_channels=config.latent_channels,
+    )
+    return encoder, decoder
+
+
+def to_signed(frames: UInt8[Tensor, "B 84 84"]) -> Float[Tensor, "B 1 84 84"]:
+    """Gray levels 0..255 to [-1, 1]."""
+    return rearrange(frames, "B H W -> B 1 H W").float() / 255.0 * 2.0 - 1.0
+
+
+def shift_frames(frames: UInt8[Tensor, "B 84 84"], shift: Int[Tensor, "B 2"]) -> UInt8[Tensor, "B 84 84"]:
+    """Move each frame by its own (rows, columns), repeating the border pixels into the gap."""
+    position = torch.arange(FRAME_SIZE, device=frames.device)
+    source = (position - rearrange(shift, "B axis -> axis B 1")).clamp(0, FRAME_SIZE - 1)
+    batch = torch.arange(len(frames), device=frames.device)
+    rows, columns = source
+    return frames[
+        rearrange(batch, "B -> B 1 1"), rearrange(rows, "B H -> B H 1"), rearrange(columns, "B W -> B 1 W")
+    ]
+
+
+def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:
+    """The middle gray level of each pixel over frames of one game: what is seen when nothing is in the way."""
+    return frames.median(dim=0).values

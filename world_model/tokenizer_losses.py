@@ -1,0 +1,104 @@
+"""Losses of the tokenizer.
+
+Letters: B frames.
+
+The published stage also has a perceptual loss (LPIPS). It needs VGG weights that this project does
+not ship and never downloads, so it is left out here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from world_model.tokenizer import Tokenizer
+
+FOREGROUND_THRESHOLD = 8.0 / 127.5
+"""A pixel is foreground if it differs from the background by more than 8 of 255 gray levels."""
+
+
+@dataclass(frozen=True)
+class TokenizerLossOutput:
+    """One training step's loss."""
+
+    total: Float[Tensor, ""]
+    """What to differentiate."""
+    terms: dict[str, Tensor]
+    """Scalars for logging: reconstruction_loss and commitment_loss, unweighted, detached."""
+
+
+def reconstruction_loss(
+    target: Float[Tensor, "B 1 84 84"], reconstruction: Float[Tensor, "B 1 84 84"]
+) -> Float[Tensor, ""]:
+    """Mean absolute error, gray levels in [-1, 1]."""
+    return (target - reconstruction).abs().mean()
+
+
+def foreground_mask(
+    frames: Float[Tensor, "B 1 84 84"], background: Float[Tensor, "B 1 84 84"]
+) -> Bool[Tensor, "B 1 84 84"]:
+    """True where a frame differs visibly from its background; gray levels in [-1, 1]."""
+    return (frames - background).abs() > FOREGROUND_THRESHOLD
+
+
+def foreground_weighted_loss(
+    target: Float[Tensor, "B 1 84 84"],
+    reconstruction: Float[Tensor, "B 1 84 84"],
+    background: Float[Tensor, "B 1 84 84"],
+    *,
+    foreground_weight: float,
+) -> Float[Tensor, ""]:
+    """Mean absolute error in which a foreground pixel counts 1 + `foreground_weight` times.
+
+    A ball is 4 pixels of 7056: unweighted, drawing none is nearly free.
+    """
+    weight = 1.0 + foreground_weight * foreground_mask(target, background)
+    return (weight * (target - reconstruction).abs()).mean()
+
+
+def random_shift(num_frames: int, shift_pixels: int, generator: torch.Generator) -> Int[Tensor, "B 2"]:
+    """Rows and columns to move each frame by, uniform in -shift_pixels..shift_pixels.
+
+    Padding by repeated border pixels and cropping at random: DrQ, Kostrikov et al. 2020 (arXiv 2004.13649).
+    """
+    return torch.randint(-shift_pixels, shift_pixels + 1, (num_frames, 2), generator=generator)
+
+
+def tokenizer_loss(
+    tokenizer: Tokenizer,
+    frames: UInt8[Tensor, "B 84 84"],
+    task_id: Int[Tensor, "B"],
+    *,
+    generator: torch.Generator,
+) -> TokenizerLossOutput:
+    """The loss of one training step.
+
+    Args:
+        tokenizer: what is trained; its configuration weighs the terms.
+        frames: frames of any mixture of games.
+        task_id: the game of each frame.
+        generator: where the random shifts come from (on the CPU).
+    """
+    config = tokenizer.config
+    shift = None
+    if config.shift_pixels > 0:
+        shift = random_shift(len(frames), config.shift_pixels, generator).to(frames.device)
+    output = tokenizer(frames, task_id, shift=shift)
+    if output.background is None:
+        reconstruction = reconstruction_loss(output.target, output.reconstruction)
+    else:
+        reconstruction = foreground_weighted_loss(
+            output.target,
+            output.reconstruction,
+            output.background,
+            foreground_weight=config.foreground_weight,
+        )
+    total = reconstruction + config.commitment_weight * output.commitment_loss
+    terms = {
+        "reconstruction_loss": reconstruction.detach(),
+        "commitment_loss": output.commitment_loss.detach(),
+    }
+    return TokenizerLossOutput(total, terms)
