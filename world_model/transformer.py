@@ -1,0 +1,124 @@
+"""A pre-LN causal transformer.
+
+Letters: B rows, T tokens, D width, H heads, d width of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datasets.errors import UserError
+from world_model.kv_cache import AttentionMemory
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Size and regularisation of the shared transformer."""
+
+    layers: int = 4
+    """Number of blocks."""
+    heads: int = 8
+    """Attention heads of a block; must divide the width."""
+    width: int = 512
+    """Width of the token embeddings."""
+    embedding_dropout: float = 0.1
+    """Dropout on the summed embeddings, while training."""
+    residual_dropout: float = 0.1
+    """Dropout on what each attention or MLP layer adds, while training."""
+    attention_dropout: float = 0.1
+    """Dropout on the attention weights, while training."""
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads:
+            raise UserError(f"heads is {self.heads}; choose a divisor of width {self.width}")
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_dropout = config.attention_dropout
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], layer: int, memory: AttentionMemory | None
+    ) -> Float[Tensor, "B T D"]:
+        """Attend within `x`, and to what `memory` holds for this layer if there is one."""
+        query, key, value = (
+            rearrange(project(x), "B T (H d) -> B H T d", H=self.heads)
+            for project in (self.query, self.key, self.value)
+        )
+        if memory is None:
+            dropout = self.attention_dropout if self.training else 0.0
+            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        else:
+            attended = memory.attend(layer, query, key, value)
+        return self.dropout(self.output(rearrange(attended, "B H T d -> B T (H d)")))
+
+
+class Block(nn.Module):
+    """Attention and a GELU MLP of four times the width, each normalised first and added."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = SelfAttention(config)
+        self.mlp_norm = nn.LayerNorm(config.width)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, 4 * config.width),
+            nn.GELU(),
+            nn.Linear(4 * config.width, config.width),
+            nn.Dropout(config.residual_dropout),
+        )
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], layer: int, memory: AttentionMemory | None
+    ) -> Float[Tensor, "B T D"]:
+        """Apply this block as layer number `layer`."""
+        x = x + self.attention(self.attention_norm(x), layer, memory)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a last normalisation."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], memory: AttentionMemory | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Turn embeddings into hidden states.
+
+        Args:
+            x: embedded tokens.
+            memory: tokens fed earlier, which `x` continues; it takes `x` in.
+
+        Returns:
+            Hidden states of the new tokens.
+        """
+        x = self.dropout(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, memory)
+        if memory is not None:
+            memory.advance(x.shape[1])
+        return self.final_norm(x)
