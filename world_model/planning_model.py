@@ -1,0 +1,207 @@
+"""Planning inside a world-action model: the `PlanningModel` that searches use for Atari.
+
+Letters: B roots, M nodes, T tokens of the longest context, K tokens a frame, A actions, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from planning.model import Evaluation, PlanningError
+from world_model.tree_cache import Branch, TreeCache
+from world_model.world_action_model import WorldActionModel
+
+
+@dataclass(frozen=True)
+class TokenContext:
+    """What B environments have seen lately: the observation that a search starts from."""
+
+    tokens: Int[Tensor, "B T"]
+    """Blocks of a frame and its action, without the action of the last block; zeros behind."""
+    length: Int[Tensor, " B"]
+    """Tokens in use: n (K+1) - 1 for n blocks."""
+    task_id: Int[Tensor, " B"]
+    """Game of each row."""
+    legal_mask: Bool[Tensor, "B A"]
+    """True where an action is legal in that game."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Everything kept from one `root` to the next; rows of `frames` are handles."""
+
+    tree: TreeCache
+    task_id: Tensor
+    legal_mask: np.ndarray
+    frames: Tensor
+
+
+class WorldActionPlanningModel:
+    """States are contexts of real frames followed by imagined ones; a step imagines one frame.
+
+    The predicted sign of the reward is the reward, the most likely token is the next token, and a
+    state's value is the Q head's best legal action. Handles count from 0 in the order in which the
+    states are made, roots first.
+    """
+
+    def __init__(
+        self,
+        model: WorldActionModel,
+        *,
+        discount: float = 0.99,
+        published_semantics: bool = False,
+    ) -> None:
+        """Plan in `model`, which must be in evaluation mode.
+
+        Args:
+            model: the network.
+            discount: factor on the future at each step.
+            published_semantics: leave predicted ends unread, as the published planners do; by
+                default the future after a predicted end counts nothing.
+        """
+        self.model = model
+        self.discount = discount
+        self.published_semantics = published_semantics
+        self._search: _Search | None = None
+
+    @property
+    def num_actions(self) -> int:
+        """Size A of the action vocabulary."""
+        return self.model.config.num_actions
+
+    @torch.inference_mode()
+    def root(self, observation: TokenContext) -> Evaluation:
+        """Evaluate B contexts in one pass; rows of different lengths do not affect each other.
+
+        Raises:
+            PlanningError: a length is not that of whole blocks without the last action, or exceeds
+                the model's longest sequence, or the model is in training mode.
+        """
+        if self.model.training:
+            raise PlanningError("the model is in training mode; call its eval() before planning")
+        self._check_lengths(observation)
+        device = self.model.position_embedding.weight.device
+        length, task_id = observation.length.to(device), observation.task_id.to(device)
+        tokens = observation.tokens[:, : int(observation.length.max())].to(device)
+        cache = self.model.new_cache(len(tokens), tokens.shape[1])
+        hidden = self.model.hidden(tokens, task_id, cache)
+
+        rows = torch.arange(len(tokens), device=device)
+        places = torch.arange(-self.model.config.tokens_per_frame, 0, device=device)
+        self._search = _Search(
+            tree=TreeCache(cache, length, self.model.config.block_tokens),
+            task_id=task_id,
+            legal_mask=observation.legal_mask.cpu().numpy(),
+            frames=tokens[rows[:, None], length[:, None] + places],
+        )
+        q_value = self._q_value(hidden[rows, length - 1])
+        zeros = np.zeros(len(tokens))
+        return self._evaluation(np.arange(len(tokens)), zeros, np.ones_like(zeros), q_value)
+
+    @torch.inference_mode()
+    def step(self, parent: Int[np.ndarray, " M"], action: Int[np.ndarray, " M"]) -> Evaluation:
+        """Imagine one action in each of M states, all in one batch.
+
+        Raises:
+            PlanningError: a handle is not of the present search, or a path would exceed the model's
+                longest sequence.
+        """
+        search = self._searched(parent)
+        tree, device = search.tree, search.frames.device
+        self._check_depth(tree, parent)
+        branch = Branch(tree, parent)
+        root = torch.from_numpy(tree.root[parent]).to(device)
+        depth = torch.from_numpy(tree.depth[parent]).to(device)
+        reward, is_end, frame, hidden = self._imagine(
+            torch.from_numpy(action).to(device),
+            search.task_id[root],
+            tree.context_length[root] + tree.block_tokens * depth,
+            branch,
+        )
+        node = tree.add(branch)
+        self._search = replace(search, frames=torch.cat([search.frames, frame]))
+        cut = is_end & (not self.published_semantics)
+        discount = np.where(cut, 0.0, self.discount)
+        return self._evaluation(node, reward, discount, self._q_value(hidden))
+
+    def observation_tokens(self, nodes: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M K"]:
+        """The frame that each state ends with: imagined ones, and for roots the real one.
+
+        Raises:
+            PlanningError: a handle is not of the present search.
+        """
+        frames = self._searched(nodes).frames
+        return frames[torch.from_numpy(nodes).to(frames.device)].cpu().numpy()
+
+    def _imagine(
+        self, action: Tensor, task_id: Tensor, position: Tensor, branch: Branch
+    ) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
+        """Feed an action at its position, then decode a frame token by token.
+
+        Returns:
+            Rewards [M] and predicted ends [M], the frame's tokens [M K], and the hidden state [M D]
+            of its last token.
+        """
+        model = self.model
+        position = position[:, None]
+        embedded = model.embed_actions(action[:, None], task_id, position)
+        hidden = model.transformer(embedded, branch)[:, 0]
+        reward = (model.head_rewards(hidden).argmax(-1) - 1).float().cpu().numpy()
+        is_end = model.head_ends(hidden).argmax(-1).bool().cpu().numpy()
+        frame = []
+        for place in range(1, model.config.block_tokens):
+            token = model.head_observations(hidden).argmax(-1, keepdim=True)
+            embedded = model.embed_observations(token, task_id, position + place)
+            hidden = model.transformer(embedded, branch)[:, 0]
+            frame.append(token)
+        return reward, is_end, torch.cat(frame, dim=1), hidden
+
+    def _q_value(self, hidden: Float[Tensor, "M D"]) -> Float[np.ndarray, "M A"]:
+        return self.model.q_values(self.model.head_q(hidden)).cpu().numpy()
+
+    def _evaluation(
+        self, node: np.ndarray, reward: np.ndarray, discount: np.ndarray, q_value: np.ndarray
+    ) -> Evaluation:
+        search = self._searched(node)
+        legal_mask = search.legal_mask[search.tree.root[node]]
+        return Evaluation(
+            node=node,
+            reward=reward,
+            discount=discount,
+            value=np.where(legal_mask, q_value, -np.inf).max(axis=1),
+            q_value=q_value,
+            prior_logits=q_value,
+            legal_mask=legal_mask,
+        )
+
+    def _searched(self, nodes: np.ndarray) -> _Search:
+        """The present search, if these are its handles."""
+        search = self._search
+        if search is None or ((nodes < 0) | (nodes >= search.tree.num_nodes)).any():
+            raise PlanningError("unknown node; call root first, and use only handles made since")
+        return search
+
+    def _check_lengths(self, context: TokenContext) -> None:
+        config = self.model.config
+        for row, length in enumerate(context.length.tolist()):
+            blocks, rest = divmod(length + 1, config.block_tokens)
+            if rest or not 1 <= blocks <= config.max_blocks:
+                raise PlanningError(
+                    f"context {row} has {length} tokens; give 1 to {config.max_blocks} blocks of "
+                    f"{config.block_tokens} tokens, the last without its action"
+                )
+
+    def _check_depth(self, tree: TreeCache, parent: np.ndarray) -> None:
+        context = (tree.context_length.cpu().numpy() + 1) // tree.block_tokens
+        blocks, depth = context[tree.root[parent]], tree.depth[parent] + 1
+        longest, limit = (blocks + depth).argmax(), self.model.config.max_blocks
+        if blocks[longest] + depth[longest] > limit:
+            raise PlanningError(
+                f"a context of {blocks[longest]} blocks and {depth[longest]} imagined ones exceed the "
+                f"model's max_blocks of {limit}; shorten the context or the horizon"
+            )
