@@ -1,0 +1,22 @@
+"""Planners that know a world only through a `PlanningModel`: batched roots, batched steps, handles.
+
+    from planning import beam_search
+    result = beam_search(model, observation, beam_width=4, horizon=2)
+    result.action  # [B]
+
+Every search returns a `SearchResult`; `best_path` reads the plan out of it.
+"""
+
+from planning.base import SearchResult, Tree, best_path
+from planning.beam import beam_search
+from planning.model import Evaluation, PlanningError, PlanningModel
+
+__all__ = [
+    "Evaluation",
+    "PlanningError",
+    "PlanningModel",
+    "SearchResult",
+    "Tree",
+    "beam_search",
+    "best_path",
+]

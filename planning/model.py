@@ -11,7 +11,7 @@ node, and needs no deep-learning library.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,7 @@ class Evaluation:
     """True where an action is allowed."""
 
 
+@runtime_checkable
 class PlanningModel(Protocol):
     """A batched one-step model; the only thing a planner knows of the world."""
 

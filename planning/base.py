@@ -1,0 +1,83 @@
+"""What every search returns: the decision, and the tree that it was drawn from.
+
+Letters: B roots, M node rows of the largest tree, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+NO_NODE = -1
+"""Parent and action of a root, and of a row that holds no node."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The nodes of B searches, in the order in which they were made; row 0 is the root.
+
+    Rows from `num_nodes[b]` on are empty in tree b: parent, action and node are -1,
+    q_value is -inf, the rest is 0.
+    """
+
+    num_nodes: Int[np.ndarray, "B"]
+    """Rows in use."""
+    parent: Int[np.ndarray, "B M"]
+    """Row of the node this one was reached from."""
+    action: Int[np.ndarray, "B M"]
+    """Action that leads here from the parent."""
+    depth: Int[np.ndarray, "B M"]
+    """Steps from the root."""
+    node: Int[np.ndarray, "B M"]
+    """The model's handle of the state, valid until the model's next `root`."""
+    reward: Float[np.ndarray, "B M"]
+    """Reward of the transition into the node."""
+    discount: Float[np.ndarray, "B M"]
+    """Factor on everything after that transition."""
+    value: Float[np.ndarray, "B M"]
+    """The model's estimate of the return from here on."""
+    score: Float[np.ndarray, "B M"]
+    """What the search makes of the node. Beam search: the return of the path from the root through
+    this node, closed by `value`."""
+    q_value: Float[np.ndarray, "B M A"]
+    """Return expected from each action here; -inf where illegal."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The decision of one search for each of B roots."""
+
+    action: Int[np.ndarray, "B"]
+    """The action to take."""
+    action_weights: Float[np.ndarray, "B A"]
+    """A distribution over actions; 0 where illegal."""
+    root_value: Float[np.ndarray, "B"]
+    """Return expected from the root after the search."""
+    root_q_value: Float[np.ndarray, "B A"]
+    """Return expected from each action after the search; -inf where illegal."""
+    visit_counts: Int[np.ndarray, "B A"]
+    """Evaluated states below each action of the root."""
+    best_node: Int[np.ndarray, "B"]
+    """Row of the node that the chosen plan ends at."""
+    tree: Tree
+    """Everything that was evaluated."""
+
+
+def best_path(result: SearchResult, row: int) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P+1"]]:
+    """The plan behind a decision.
+
+    Args:
+        result: any search's result.
+        row: which root.
+
+    Returns:
+        The P actions from the root on, and the rows of the P + 1 nodes they pass (root first).
+    """
+    tree = result.tree
+    nodes = [int(result.best_node[row])]
+    while tree.parent[row, nodes[-1]] != NO_NODE:
+        nodes.append(int(tree.parent[row, nodes[-1]]))
+    nodes.reverse()
+    return tree.action[row, nodes[1:]], np.array(nodes)
