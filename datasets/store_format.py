@@ -1,0 +1,276 @@
+"""The layout of an episode store, and the checks that hold a file to it.
+
+Letters: E episodes, T steps of an episode, N steps of all episodes.
+
+Version 1:
+
+    /                       attributes: format, version, complete
+    /index/<field>          [E] one entry an episode: what can be known without visiting the groups
+    /episodes/000000/       attributes: game, emulator, preprocessing, behaviour, seed
+        observations        uint8   [T, 84, 84] chunks of 8 frames, gzip, checksum
+        actions             uint8   [T]         indices of the 18-action vocabulary
+        rewards             float32 [T]         as the game gave them
+        ends                uint8   [T]         1 on a true terminal step
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from datasets.errors import UserError
+from datasets.games import find_game
+from datasets.segments import Episode, check_steps
+
+FORMAT = "worldbeam episodes"
+VERSION = 1
+_FRAMES_PER_CHUNK = 8
+_STEPS_PER_CHUNK = 4096
+_GZIP_LEVEL = 4
+_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "observations": ("uint8", (84, 84)),
+    "actions": ("uint8", ()),
+    "rewards": ("float32", ()),
+    "ends": ("uint8", ()),
+}
+_ATTRIBUTES = ("game", "emulator", "preprocessing", "behaviour", "seed")
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """What is known of a stored episode without reading its frames."""
+
+    key: str
+    """Name of its group, such as `000041`."""
+    game: str
+    """The game's name in the published spelling."""
+    length: int
+    """Steps (T)."""
+    total_reward: float
+    """Sum of the game's own rewards."""
+    ended: bool
+    """True if the last step is terminal, False if the episode was cut short."""
+    behaviour: str
+    """What chose the actions, in words."""
+    seed: int
+    """Seed of the emulator and the behaviour."""
+    digest: str
+    """Hash of the game, frames, actions, rewards and ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoreSteps:
+    """The small arrays of all episodes, one after the other; read-only."""
+
+    offsets: Int[np.ndarray, "E+1"]
+    """Episode `e` is at steps `offsets[e]` to `offsets[e + 1]`."""
+    actions: UInt8[np.ndarray, "N"]
+    """Indices of the 18-action vocabulary."""
+    rewards: Float32[np.ndarray, "N"]
+    """As the game gave them."""
+    ends: UInt8[np.ndarray, "N"]
+    """1 on a terminal step."""
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a store for reading, without locks: a file that has its name never changes."""
+    if not path.exists():
+        raise UserError(f"there is no episode store at {path}; make one with `python -m datasets.collect`")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not an episode store; name the .h5 file")
+    return h5py.File(path, "r", locking=False)
+
+
+def group_of(parent: h5py.Group, name: str) -> h5py.Group:
+    """The group of this name; KeyError if there is none."""
+    group = parent[name]
+    if not isinstance(group, h5py.Group):
+        raise KeyError(f"{parent.name}/{name} is not a group")
+    return group
+
+
+def dataset_of(parent: h5py.Group, name: str) -> h5py.Dataset:
+    """The dataset of this name; KeyError if there is none."""
+    dataset = parent[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise KeyError(f"{parent.name}/{name} is not a dataset")
+    return dataset
+
+
+@contextmanager
+def told_read_errors(path: Path) -> Iterator[None]:
+    """Turn what HDF5 raises for an unreadable file into a `UserError`."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read by this user; change its permissions") from error
+    except (OSError, RuntimeError, KeyError) as error:
+        detail = str(error.args[0] if error.args else error).splitlines()[0]
+        raise UserError(
+            f"{path} is truncated, damaged or not an episode store ({detail}); "
+            "restore a copy or collect it again"
+        ) from error
+
+
+@contextmanager
+def told_write_errors() -> Iterator[None]:
+    """Give what HDF5 raises for a failed write its system error number back.
+
+    HDF5 reports a full disk as an OSError or a RuntimeError that names the number only in its text.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error)
+        if not full:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def check_header(file: h5py.File, path: Path) -> None:
+    """Check format, version and completeness.
+
+    Raises:
+        UserError: the file is none of ours, of another version or was never finished.
+    """
+    if file.attrs.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is an HDF5 file but not an episode store (its attribute `format` is not {FORMAT!r}); "
+            "name a file written by `python -m datasets.collect`"
+        )
+    version = file.attrs.get("version")
+    if version != VERSION:
+        raise UserError(
+            f"{path} has format version {version}, this program reads {VERSION}; collect it again"
+        )
+    if not file.attrs.get("complete", False):
+        raise UserError(f"{path} was never finished (its attribute `complete` is not set); collect it again")
+
+
+def read_index(file: h5py.File, path: Path) -> list[EpisodeInfo]:
+    """Read what the index says of every episode.
+
+    Raises:
+        UserError: the index is empty or its columns do not fit each other.
+    """
+    columns = {
+        field.name: np.asarray(dataset_of(file, f"index/{field.name}")) for field in fields(EpisodeInfo)
+    }
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) != 1:
+        raise UserError(f"{path}, index: its columns differ in length; restore a copy or collect it again")
+    if lengths == {0}:
+        raise UserError(f"{path} holds no episodes; collect some with `python -m datasets.collect`")
+    plain = {name: [_plain(value) for value in column.tolist()] for name, column in columns.items()}
+    rows = zip(*plain.values(), strict=True)
+    return [EpisodeInfo(**dict(zip(plain, row, strict=True))) for row in rows]
+
+
+def read_steps(file: h5py.File, episodes: list[EpisodeInfo], path: Path) -> StoreSteps:
+    """Read everything but the frames, and hold every episode to the index and its game.
+
+    Raises:
+        UserError: an episode is missing, or an array of it has another type, shape or impossible values.
+    """
+    groups = group_of(file, "episodes")
+    if len(groups) != len(episodes):
+        raise UserError(
+            f"{path} holds {len(groups)} episodes but its index says {len(episodes)}; "
+            "restore a copy or collect it again"
+        )
+    offsets = np.concatenate([[0], np.cumsum([info.length for info in episodes])])
+    steps = {
+        name: np.empty(offsets[-1], dtype=dtype) for name, (dtype, shape) in _ARRAYS.items() if not shape
+    }
+    for info, start in zip(episodes, offsets, strict=False):
+        where = f"{path}: episode {info.key}"
+        group = group_of(groups, info.key)
+        span = slice(start, start + info.length)
+        for name, (dtype, shape) in _ARRAYS.items():
+            dataset = dataset_of(group, name)
+            check_array(dataset, dtype, (info.length, *shape), f"{where}, {name}")
+            if not shape:
+                dataset.read_direct(steps[name], dest_sel=span)
+        check_steps(steps["actions"][span], steps["rewards"][span], steps["ends"][span], info.game, where)
+        if bool(steps["ends"][span][-1]) != info.ended:
+            raise UserError(f"{where}, ends: the index says otherwise; restore a copy or collect it again")
+    for array in (offsets, *steps.values()):
+        array.flags.writeable = False
+    return StoreSteps(offsets, **steps)
+
+
+def check_array(array: np.ndarray | h5py.Dataset, dtype: str, shape: tuple[int, ...], where: str) -> None:
+    """Check the type and shape of one array of an episode.
+
+    Raises:
+        UserError: naming `where`, what is there and what should be.
+    """
+    if array.dtype != dtype or array.shape != shape:
+        raise UserError(
+            f"{where}: is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}; "
+            "collect or convert this episode again"
+        )
+
+
+def write_episode(file: h5py.File, key: str, episode: Episode, where: str) -> EpisodeInfo:
+    """Check one episode, write its group and return what the index is to say of it.
+
+    Raises:
+        UserError: the episode's arrays do not fit each other or its game; nothing was written.
+    """
+    game = find_game(episode.game).name
+    arrays = {
+        "observations": episode.frames,
+        "actions": episode.actions,
+        "rewards": episode.rewards,
+        "ends": episode.ends,
+    }
+    length = len(episode.actions)
+    for name, (dtype, shape) in _ARRAYS.items():
+        check_array(arrays[name], dtype, (length, *shape), f"{where}, {name}")
+    check_steps(episode.actions, episode.rewards, episode.ends, game, where)
+    digest = hashlib.sha256(game.encode())
+    group = file.create_group(f"episodes/{key}")
+    group.attrs.update({name: getattr(episode, name) for name in _ATTRIBUTES} | {"game": game})
+    for name, (_, shape) in _ARRAYS.items():
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(array.data)
+        group.create_dataset(
+            name,
+            data=array,
+            chunks=(min(length, _FRAMES_PER_CHUNK if shape else _STEPS_PER_CHUNK), *shape),
+            compression="gzip",
+            compression_opts=_GZIP_LEVEL,
+            fletcher32=True,
+        )
+    total_reward = float(episode.rewards.sum(dtype=np.float64))
+    ended = bool(episode.ends[-1])
+    return EpisodeInfo(
+        key, game, length, total_reward, ended, episode.behaviour, episode.seed, digest.hexdigest()
+    )
+
+
+def write_index(file: h5py.File, episodes: list[EpisodeInfo]) -> None:
+    """Write the index and mark the store complete."""
+    file.pop("index", None)
+    rows = zip(*(astuple(info) for info in episodes), strict=True)
+    for field, column in zip(fields(EpisodeInfo), rows, strict=True):
+        encoded = [value.encode() if isinstance(value, str) else value for value in column]
+        # Texts are kept as bytes of one width, which NumPy and HDF5 both read in one piece.
+        file.create_dataset(
+            f"index/{field.name}", data=np.array(encoded), compression="gzip", fletcher32=True
+        )
+    file.attrs["complete"] = True
+
+
+def _plain(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value
