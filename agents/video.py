@@ -183,8 +183,8 @@ def _draw_bars(draw: ImageDraw.ImageDraw, scene: Scene, game: Game, limits: tupl
         for place, (value, color) in enumerate(zip(values, colors, strict=True)):
             tip = start + scale * (float(value) - limits[0])
             upper = middle + thickness * (place - len(values) / 2)
-            low, high = min(zero, tip), max(zero, tip, zero + 1)
-            draw.rectangle((low, upper, high, upper + thickness - 1), fill=color)
+            low, high = round(min(zero, tip)), round(max(zero, tip))
+            draw.rectangle((low, upper, max(low, high - 1), upper + thickness - 1), fill=color)
         middle += height
 
 
