@@ -1,0 +1,1 @@
+"""Episodes of Atari: playing and collecting, stores, segments and batches."""
