@@ -9,6 +9,7 @@ steps of one episode; a window that reaches past the episode is padded, with a m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -85,7 +86,7 @@ def check_steps(actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, game
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """How episodes are cut into segments."""
+    """How episodes become segments."""
 
     segment_length: int = 8
     """Steps of a segment (L)."""
@@ -95,8 +96,14 @@ class SegmentConfig:
     """The side that is filled up where a segment reaches past its episode: right or left."""
     published_semantics: bool = False
     """Cut left-padded segments as the published program does, so that no segment holds a terminal step."""
+    discount: float = 0.99
+    """Discount of the returns-to-go."""
+    raw_rewards: bool = False
+    """Rewards and returns of the game's own size instead of the sign of each reward."""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.discount <= 1.0:
+            raise UserError(f"discount is {self.discount}; it must be from 0 to 1")
         if self.segment_length < 1 or self.stride < 1:
             raise UserError(
                 f"segment_length is {self.segment_length} and stride is {self.stride}; "
@@ -170,6 +177,38 @@ def discounted_returns(rewards: Float[np.ndarray, "T"], discount: float) -> Floa
         return np.zeros(0, dtype=np.float32)
     backwards = lfilter([1.0], [1.0, -discount], rewards[::-1].astype(np.float64))
     return np.ascontiguousarray(np.asarray(backwards)[::-1], dtype=np.float32)
+
+
+def held_out_mask(digests: Sequence[str], games: Sequence[str], fraction: float) -> Bool[np.ndarray, "E"]:
+    """True for the whole episodes that are kept aside for validation, about `fraction` of each game.
+
+    An episode's own contents decide, so that copies of it are on the same side, and it stays there when a
+    store grows. Of a game with two different episodes or more, at least one is on either side (which may
+    change as such a small store grows).
+
+    Args:
+        digests: hash of each episode's contents, in hexadecimal.
+        games: the game of each.
+        fraction: share to keep aside; 0 keeps none.
+
+    Raises:
+        UserError: `fraction` is not from 0 to below 1.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise UserError(f"held_out_fraction is {fraction}; it must be from 0 to below 1")
+    held_out = np.zeros(len(digests), dtype=bool)
+    if fraction == 0.0:
+        return held_out
+    digest = np.array(digests)
+    for game in sorted(set(games)):
+        of_game = np.flatnonzero(np.array(games) == game)
+        distinct = np.unique(digest[of_game])
+        if len(distinct) < 2:
+            continue
+        below = sum(int(text[:16], 16) / 2**64 < fraction for text in distinct.tolist())
+        last = distinct[min(max(below, 1), len(distinct) - 1) - 1]
+        held_out[of_game] = digest[of_game] <= last
+    return held_out
 
 
 @dataclass(frozen=True, eq=False)
