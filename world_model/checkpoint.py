@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,6 +153,12 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     )
 
 
+def prune_checkpoints(run: str | Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints of a run."""
+    for path in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(path)
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint directory meant by `path`: itself, or the newest one of a run.
 
@@ -178,7 +185,9 @@ def config_from_json(kind: type[ConfigType], fields: Mapping[str, Any], source: 
     try:
         return dacite.from_dict(kind, dict(fields), dacite.Config(strict=True, cast=[tuple, Path]))
     except dacite.DaciteError as error:
-        raise UserError(f"{source}: {kind.__name__}: {error}; use the release that wrote this file") from error
+        raise UserError(
+            f"{source}: {kind.__name__}: {error}; use the release that wrote this file"
+        ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -208,7 +217,9 @@ def restore_optimizer(
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     unknown = sorted(set(moments) - set(order))
     if unknown:
-        raise UserError(f"optimizer.safetensors: moments of unknown parameter {unknown[0]!r}; resume with the same model")
+        raise UserError(
+            f"optimizer.safetensors: moments of unknown parameter {unknown[0]!r}; resume with the same model"
+        )
     state["state"] = {index: moments[name] for index, name in enumerate(order) if name in moments}
     optimizer.load_state_dict(state)
 
@@ -217,14 +228,18 @@ def _save_tensors(file: Path, tensors: Mapping[str, Tensor], target: Path) -> No
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
     except SafetensorError as error:
-        raise UserError(f"cannot write {target}/{file.name}: {error}; free some disk space and run again") from error
+        raise UserError(
+            f"cannot write {target}/{file.name}: {error}; free some disk space and run again"
+        ) from error
 
 
 def _load_module(module: nn.Module, file: Path) -> None:
     try:
         found = load_file(file)
     except SafetensorError as error:
-        raise UserError(f"{file}: not a readable safetensors file ({error}); use another checkpoint") from error
+        raise UserError(
+            f"{file}: not a readable safetensors file ({error}); use another checkpoint"
+        ) from error
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in found:

@@ -1,0 +1,100 @@
+"""Train a world-action model on stored Atari play, from pixels to a playing agent.
+
+    python -m datasets.collect --game Pong --steps 50000 --out data/pong.h5
+    python train.py --data data/pong.h5 --run runs/pong
+    python -m agents.evaluate --checkpoint runs/pong --game Pong --planner beam
+
+Stage 1 trains the frame tokenizer, then (tokenizer frozen, frames replaced by their tokens) the
+world part of the model. Stage 2 joins the Q head. Watch it with `tensorboard --logdir runs`.
+
+    python train.py --run runs/pong --resume                           go on after a kill, bit for bit
+    python train.py --from runs/pong --data data/new.h5 --run runs/new    fine-tune on other games
+    python train.py --size 40M --data a.h5 b.h5 --run runs/two         the published size and recipe
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from datasets.errors import run_command
+from world_model.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
+    optimizer_tensors,
+    prune_checkpoints,
+    restore_optimizer,
+    save_checkpoint,
+)
+from world_model.recipes import TrainConfig, parse_command_line
+from world_model.run_log import RunLog
+from world_model.training import Phase, make_optimizer, train_phase
+from world_model.training_data import TrainingData, make_learner, open_data, training_device
+from world_model.training_state import TrainingState, begin
+
+
+def main() -> None:
+    """Read the command line and train."""
+    train(parse_command_line())
+
+
+def train(config: TrainConfig) -> TrainingState:
+    """Run every phase that is left of a training run.
+
+    Raises:
+        UserError: bad data, a bad checkpoint, a collapsed tokenizer, a non-finite loss, a full disk.
+    """
+    data = open_data(config)
+    state = begin(config, training_device(config))
+    print(data.describe(), state.describe(), sep="\n")
+    stop = config.total_steps
+    if config.max_steps is not None:
+        stop = min(stop, state.step + config.max_steps)
+    with RunLog(config.run, state.step) as log:
+        for phase in config.phases():
+            if phase.start <= state.step < min(phase.stop, stop):
+                state = run_phase(config, data, state, phase, min(phase.stop, stop), log)
+    print(f"{state.step} of {config.total_steps} steps done: {list_checkpoints(config.run)[-1]}")
+    return state
+
+
+def run_phase(
+    config: TrainConfig, data: TrainingData, state: TrainingState, phase: Phase, stop: int, log: RunLog
+) -> TrainingState:
+    """Train one phase from the state's step to `stop`, saving as it goes."""
+    learner = make_learner(config, data, state, phase)
+    optimizer_config = config.optimizer_of(phase)
+    optimizer = make_optimizer(learner.module, optimizer_config)
+    if state.step > phase.start:
+        restore_optimizer(optimizer, learner.module, state.optimizer)
+
+    def save(step: int) -> None:
+        save_checkpoint(
+            config.run / "checkpoints" / checkpoint_name(step),
+            step=step,
+            tokenizer=state.tokenizer,
+            model=None if phase.name == "tokenizer" else state.model,
+            optimizer=optimizer_tensors(optimizer, learner.module),
+            training=config.to_json(),
+        )
+        prune_checkpoints(config.run, config.keep_checkpoints)
+
+    train_phase(
+        learner,
+        optimizer,
+        phase,
+        first_step=state.step,
+        last_step=stop,
+        seed=config.seed,
+        bf16=config.bf16,
+        optimizer_config=optimizer_config,
+        loop=config.loop,
+        log=log,
+        save=save,
+    )
+    if stop == phase.stop:
+        learner.finish(config.stop_on_collapse)
+    return replace(state, step=stop)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,151 @@
+"""What each phase of training minimises: the tokenizer's loss, or the world-action model's.
+
+Letters: B rows, L steps of a segment, K tokens a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.errors import UserError
+from datasets.sampling import FrameSampler, SegmentSampler, batches
+from datasets.segments import Batch, FrameBatch
+from world_model.dreams import dream_strip, reconstruction_strip
+from world_model.losses import LossConfig, compute_loss
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_losses import tokenizer_loss
+from world_model.token_statistics import TokenStatistics, token_statistics
+from world_model.training import evaluating
+from world_model.world_action_model import WorldActionModel
+
+HELD_OUT_BATCHES = 4
+"""Held-out batches per measurement: the same ones every time, so the curve has no sampling noise."""
+SHOWN_FRAMES = 8
+"""Frames in a picture of reconstructions."""
+
+
+class TokenizerLearner:
+    """Trains the tokenizer to redraw single frames."""
+
+    module: Tokenizer
+
+    def __init__(
+        self, tokenizer: Tokenizer, train: FrameSampler, held_out: FrameSampler | None, num_workers: int
+    ) -> None:
+        self.module = tokenizer
+        self._train, self._held_out, self._num_workers = train, held_out, num_workers
+        self._device = tokenizer.pre_quant_conv.weight.device
+
+    def batches(self, start: int, stop: int) -> Iterator[FrameBatch]:
+        """Frames of the steps `start` to `stop`."""
+        return batches(self._train, start, stop, self._num_workers)
+
+    def loss(self, batch: FrameBatch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float], int]:
+        """Reconstruction and commitment; see `tokenizer_loss`."""
+        batch = batch.to(self._device)
+        output = tokenizer_loss(self.module, batch.frames, batch.task_id, generator=generator)
+        scalars = {name: term.item() for name, term in output.terms.items()}
+        return output.total, scalars, len(batch.frames) * self.module.config.tokens_per_frame
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def statistics(self) -> TokenStatistics:
+        """Code usage and foreground error, on held-out frames if there are any."""
+        batch = (self._held_out or self._train).batch(0).to(self._device)
+        return token_statistics(self.module, batch.frames, batch.task_id)
+
+    def held_out(self) -> Mapping[str, float]:
+        """Code usage and foreground error."""
+        return self.statistics().scalars()
+
+    def images(self) -> Mapping[str, NDArray[np.uint8]]:
+        """Real frames above the same frames redrawn from their tokens."""
+        batch = (self._held_out or self._train).batch(0).to(self._device)
+        strip = reconstruction_strip(self.module, batch.frames[:SHOWN_FRAMES], batch.task_id[:SHOWN_FRAMES])
+        return {"reconstruction": strip}
+
+    def finish(self, stop_on_collapse: bool) -> None:
+        """Say how good the tokens are.
+
+        Raises:
+            UserError: the tokenizer has collapsed and `stop_on_collapse` is set.
+        """
+        with evaluating(self.module):
+            statistics = self.statistics()
+        print(f"tokenizer: {statistics.describe()}")
+        if statistics.collapsed:
+            if stop_on_collapse:
+                raise UserError(f"the tokenizer has collapsed: {statistics.advice()}")
+            print(f"WARNING: the tokenizer has collapsed: {statistics.advice()}")
+
+
+class WorldLearner:
+    """Trains the world-action model on segments of tokens, with or without its Q head."""
+
+    module: WorldActionModel
+
+    def __init__(
+        self,
+        model: WorldActionModel,
+        tokenizer: Tokenizer,
+        train: SegmentSampler,
+        held_out: SegmentSampler | None,
+        config: LossConfig,
+        *,
+        train_q: bool,
+        target_update_every: int,
+        first_step: int,
+        num_workers: int,
+    ) -> None:
+        self.module = model
+        self._tokenizer, self._train, self._held_out = tokenizer, train, held_out
+        self._config, self._train_q, self._num_workers = config, train_q, num_workers
+        self._target_update_every, self._first_step = target_update_every, first_step
+        self._device = model.position_embedding.weight.device
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Segments of the steps `start` to `stop`."""
+        return batches(self._train, start, stop, self._num_workers)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float], int]:
+        """World part, and with `train_q` the temporal difference and the conservative penalty."""
+        batch = batch.to(self._device)
+        output = compute_loss(self.module, batch, self._config, train_q=self._train_q, generator=generator)
+        tokens = batch.actions.numel() * (self.module.config.tokens_per_frame + 1)
+        return output.total, output.scalars(), tokens
+
+    def after_step(self, step: int) -> None:
+        """Copy the Q head into the target head every so many steps of the phase."""
+        if self._train_q and (step + 1 - self._first_step) % self._target_update_every == 0:
+            self.module.update_target()
+
+    def held_out(self) -> Mapping[str, float]:
+        """The losses, averaged over a fixed set of held-out segments."""
+        if self._held_out is None:
+            return {}
+        sums: dict[str, float] = {}
+        for step in range(HELD_OUT_BATCHES):
+            generator = torch.Generator().manual_seed(step)
+            _, scalars, _ = self.loss(self._held_out.batch(step), generator)
+            for name, value in scalars.items():
+                sums[name] = sums.get(name, 0.0) + value / HELD_OUT_BATCHES
+        return sums
+
+    def images(self) -> Mapping[str, NDArray[np.uint8]]:
+        """A held-out segment above what the model imagines of it from its first half on."""
+        sampler = self._held_out or self._train
+        batch = sampler.batch(0)
+        whole = batch.mask.all(dim=1).nonzero()
+        if not len(whole):
+            return {}  # every episode is shorter than a segment
+        strip = dream_strip(self.module, self._tokenizer, batch.to(self._device), int(whole[0]))
+        return {"imagination": strip}
+
+    def finish(self, stop_on_collapse: bool) -> None:
+        """Nothing is left to say."""

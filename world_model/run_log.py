@@ -1,0 +1,81 @@
+"""What a run leaves behind for people: a loss trace, TensorBoard scalars and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from datasets.files import replace_file
+
+
+class RunLog:
+    """Writes `metrics.jsonl` and `tensorboard/` of a run, cut back to the step it goes on from."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        """Open a run's log.
+
+        Args:
+            run: the run's folder.
+            step: first step that will be logged; entries from it on are of a killed run, and go.
+        """
+        self.run = run
+        run.mkdir(parents=True, exist_ok=True)
+        self._path = run / "metrics.jsonl"
+        if self._path.exists():
+            _cut(self._path, step)
+        self._file = self._path.open("a", buffering=1)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+
+    def trace(self, step: int, phase: str, loss: float, scalars: Mapping[str, float]) -> None:
+        """Add one step to `metrics.jsonl`; floats keep every digit."""
+        self._file.write(json.dumps({"step": step, "phase": phase, "loss": loss, **scalars}) + "\n")
+
+    def scalars(self, step: int, phase: str, values: Mapping[str, float]) -> None:
+        """Add scalars to TensorBoard under the phase's name."""
+        for name, value in values.items():
+            self._board.add_scalar(f"{phase}/{name}", value, step)
+
+    def held_out(self, step: int, phase: str, values: Mapping[str, float]) -> None:
+        """Add scalars measured on held-out episodes, to TensorBoard and to `metrics.jsonl`."""
+        if values:
+            self._file.write(json.dumps({"step": step, "phase": phase, "held_out": dict(values)}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{phase}_held_out/{name}", value, step)
+
+    def images(self, step: int, phase: str, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Add gray pictures [height, width]: to TensorBoard, and the latest as PNG under `images/`."""
+        import imageio.v3 as iio
+
+        for name, picture in pictures.items():
+            self._board.add_image(f"{phase}/{name}", picture, step, dataformats="HW")
+            with replace_file(self.run / "images" / f"{phase}_{name}.png") as temporary:
+                iio.imwrite(temporary, picture, extension=".png")
+
+    def close(self) -> None:
+        """Flush everything to disk."""
+        self._file.close()
+        self._board.close()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _cut(path: Path, step: int) -> None:
+    """Keep the lines of steps before `step`; a line cut short by a kill goes too."""
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n") and json.loads(line)["step"] < step:
+            kept.append(line)
+    with replace_file(path) as temporary:
+        temporary.write_text("".join(kept))
