@@ -87,8 +87,8 @@ class Decision:
     """The Q head's value of each action; -inf where illegal."""
     planned_values: Float[np.ndarray, "E A"]
     """Value of each action after planning; the Q head's where no path was searched."""
-    plans: tuple[Plan, ...]
-    """The plan behind each action, if it was asked for; else empty."""
+    search: SearchResult
+    """The search behind it."""
 
 
 class Agent:
@@ -135,15 +135,12 @@ class Agent:
         self._memory.forget(environment)
         self._generators[environment] = np.random.default_rng([self.seed, episode])
 
-    def act(
-        self, frames: UInt8[np.ndarray, "E 84 84"], environments: Sequence[int], *, with_plans: bool = False
-    ) -> Decision:
+    def act(self, frames: UInt8[np.ndarray, "E 84 84"], environments: Sequence[int]) -> Decision:
         """See a frame in each of the environments named, and choose an action there.
 
         Args:
             frames: what each environment shows now.
             environments: their places; all different.
-            with_plans: also draw the planned futures, for a picture.
         """
         self._memory.see(environments, self._encode(frames))
         result = self._search(environments)
@@ -155,7 +152,28 @@ class Agent:
             is_random=is_random,
             q_values=result.tree.q_value[:, 0],
             planned_values=result.root_q_value,
-            plans=tuple(self._plan(result, row) for row in range(len(frames))) if with_plans else (),
+            search=result,
+        )
+
+    def plan(self, decision: Decision, row: int) -> Plan:
+        """Draw the future that the agent's latest decision counts on.
+
+        Args:
+            decision: what `act` returned last; the imagined frames of earlier ones are gone.
+            row: which of its environments.
+        """
+        tree = decision.search.tree
+        actions, rows = best_path(decision.search, row)
+        nodes = rows[1:]
+        frames = np.zeros((0, 84, 84), dtype=np.uint8)
+        if len(nodes):
+            tokens = torch.from_numpy(self._planning_model.observation_tokens(tree.node[row, nodes]))
+            frames = self._tokenizer.decode(tokens.to(self._device), self._task_id(len(nodes))).cpu().numpy()
+        return Plan(
+            actions=actions,
+            rewards=tree.reward[row, nodes],
+            ends=tree.discount[row, nodes] == 0,
+            frames=frames,
         )
 
     def _encode(self, frames: UInt8[np.ndarray, "E 84 84"]) -> Int[np.ndarray, "E K"]:
@@ -185,23 +203,6 @@ class Agent:
         coins = np.array([generator.random() for generator in generators])
         chance = np.array([generator.choice(self.game.legal_actions) for generator in generators])
         return coins < self.config.epsilon, chance
-
-    def _plan(self, result: SearchResult, row: int) -> Plan:
-        actions, rows = best_path(result, row)
-        nodes = rows[1:]
-        frames = np.zeros((len(nodes), 84, 84), dtype=np.uint8)
-        if len(nodes):
-            tokens = self._planning_model.observation_tokens(result.tree.node[row, nodes])
-            drawn = self._tokenizer.decode(
-                torch.from_numpy(tokens).to(self._device), self._task_id(len(tokens))
-            )
-            frames = drawn.cpu().numpy()
-        return Plan(
-            actions=actions,
-            rewards=result.tree.reward[row, nodes],
-            ends=result.tree.discount[row, nodes] == 0,
-            frames=frames,
-        )
 
 
 class ContextMemory:

@@ -170,6 +170,20 @@ def format_estimate(estimate: Estimate, digits: int = 2) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal: first column to the left, the others to the right."""
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [lines[0], rule, *lines[1:]]
+    )
+
+
 def chart_estimates(estimates: Mapping[str, Estimate], label: str) -> Figure:
     """Draw statistics with their 95% intervals, one row each, first row on top.
 

@@ -12,6 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
+from agents.metrics import Estimate, normalised_score, summarise
+
 Reference = Literal["human", "dqn"]
 """What a normalised score is measured against."""
 
@@ -59,3 +64,49 @@ def reference_scores() -> ReferenceScores:
         for name, row in content["games"].items()
     }
     return ReferenceScores(games=games, published=content["published"], sources=content["sources"])
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """Scores of one player in one game, on one scale."""
+
+    mean: Estimate
+    """Their mean."""
+    iqm: Estimate
+    """Their interquartile mean."""
+
+
+def summarise_scores(
+    scores: Float[np.ndarray, "N"], game: str, *, whole_games: bool, seed: int = 0
+) -> dict[str, ScoreSummary]:
+    """Mean and IQM on every scale that applies: "raw", "human" and "dqn".
+
+    Args:
+        scores: points of N episodes.
+        game: the game's name.
+        whole_games: whether the games were played to their end. Human and DQN scores are those of whole
+            games, so games that were cut short on purpose are not measured by them.
+        seed: seed of the bootstrap.
+    """
+    scales: dict[str, Float[np.ndarray, "N"]] = {"raw": scores}
+    others = reference_scores().games.get(game)
+    if others is not None and whole_games:
+        for scale, reference in (("human", others.human), ("dqn", others.dqn)):
+            if reference is not None:
+                scales[scale] = normalised_score(scores, others.random, reference)
+    return {
+        scale: ScoreSummary(
+            mean=summarise(points[None], "mean", seed=seed), iqm=summarise(points[None], "iqm", seed=seed)
+        )
+        for scale, points in scales.items()
+    }
+
+
+def others_scores(game: str) -> dict[str, float]:
+    """Scores in a game of random play, people, DQN and the published agents, as far as known."""
+    row = reference_scores().games.get(game)
+    if row is None:
+        return {}
+    known = {"random": row.random, "human": row.human, "DQN": row.dqn}
+    known |= reference_scores().published_for(game)
+    return {name: score for name, score in known.items() if score is not None}

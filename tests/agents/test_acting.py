@@ -28,16 +28,16 @@ def play(agent: Agent, frames: np.ndarray, *, environment: int = 0, episode: int
     return [agent.act(frame[None], [environment]) for frame in frames]
 
 
-def test_a_batch_of_eight_acts_as_eight_single_runs():
+def test_a_batch_acts_as_single_runs_do():
     decisions = 4
-    episodes = random_frames(0, 8, decisions)
+    episodes = random_frames(0, 4, decisions)
     config = replace(CALM, epsilon=0.1)
-    together, alone = make_agent(config, environments=8), make_agent(config)
+    together, alone = make_agent(config, environments=4), make_agent(config)
     # They enter one after the other, so that contexts of all lengths stand side by side.
-    entrance = np.arange(8) % 3
-    batched: list[list[Decision]] = [[] for _ in range(8)]
+    entrance = np.arange(4) % 3
+    batched: list[list[Decision]] = [[] for _ in range(4)]
     for moment in range(decisions + 2):
-        present = [e for e in range(8) if 0 <= moment - entrance[e] < decisions]
+        present = [e for e in range(4) if 0 <= moment - entrance[e] < decisions]
         for environment in present:
             if moment == entrance[environment]:
                 together.begin(environment, episode=environment)
@@ -83,8 +83,7 @@ def test_the_plan_is_the_best_path_with_its_frames_drawn():
     agent.begin(0, 0)
     agent.begin(1, 1)
     frames = random_frames(2, 2)
-    decision = agent.act(frames, [0, 1], with_plans=True)
-    assert len(decision.plans) == 2
+    decision = agent.act(frames, [0, 1])
     planning_model = WorldActionPlanningModel(model, discount=CALM.discount)
     tokens = tokenizer.encode(torch.from_numpy(frames), torch.full((2,), PONG.task_id))
     observation = TokenContext(
@@ -94,7 +93,8 @@ def test_the_plan_is_the_best_path_with_its_frames_drawn():
         legal_mask=torch.from_numpy(np.stack([PONG.legal_mask] * 2)),
     )
     result = beam_search(planning_model, observation, beam_width=2, horizon=2)
-    for row, plan in enumerate(decision.plans):
+    for row in range(2):
+        plan = agent.plan(decision, row)
         actions, rows = best_path(result, row)
         assert plan.actions.tolist() == actions.tolist()
         assert plan.actions[0] == decision.actions[row]
@@ -113,14 +113,13 @@ def test_without_planning_the_highest_q_value_decides_from_the_whole_context():
         assert decision.actions[0] == decision.q_values[0].argmax()
         assert np.array_equal(decision.q_values, decision.planned_values)
     assert np.isinf(decisions[0].q_values[0, ~PONG.legal_mask]).all()
-    plan = make_greedy_plan()
-    assert len(plan.actions) == len(plan.frames) == 0
 
 
-def make_greedy_plan():
+def test_without_planning_there_is_no_plan():
     agent = make_agent(replace(CALM, planner="greedy"))
     agent.begin(0, 0)
-    return agent.act(random_frames(4, 1), [0], with_plans=True).plans[0]
+    plan = agent.plan(agent.act(random_frames(4, 1), [0]), 0)
+    assert len(plan.actions) == len(plan.rewards) == len(plan.ends) == len(plan.frames) == 0
 
 
 def test_an_episode_forgets_the_one_before():

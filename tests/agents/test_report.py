@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents.metrics import Estimate, summarise
-from agents.report import Report, chart_estimates, format_estimate
+from agents.report import Report, chart_estimates, format_estimate, text_table
 
 
 class Reader(HTMLParser):
@@ -81,3 +81,12 @@ def test_chart_names_each_player_and_its_episodes():
     axes = chart_estimates(estimates, "score").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["random  (n=8)", "beam  (n=1)"]
     assert len(axes.lines) == 3  # two points, one interval
+
+
+def test_text_tables_are_aligned():
+    assert text_table(["", "mean"], [["score", "1.5"], ["x", "-10.25"]]).splitlines() == [
+        "         mean",
+        "-----  ------",
+        "score     1.5",
+        "x      -10.25",
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents.metrics import interquartile_mean, normalised_score
-from agents.scores import REFERENCE_SCORES, Reference, reference_scores
+from agents.scores import REFERENCE_SCORES, Reference, others_scores, reference_scores, summarise_scores
 from datasets.games import GAMES
 
 # Printed in the paper (arXiv 2410.00564, main table). JOWA 70M without planning is printed as
@@ -79,3 +79,21 @@ def test_people_beat_random_play(game: str):
     row = reference_scores().games[game]
     assert row.human is not None
     assert row.human > row.random
+
+
+def test_scores_are_summarised_on_every_scale_that_is_known():
+    scores = np.array([-20.7, 14.6, 14.6, 14.6])
+    summary = summarise_scores(scores, "Pong", whole_games=True)
+    assert set(summary) == {"raw", "human"}
+    assert summary["human"].mean.value == pytest.approx(0.75)
+    assert summary["human"].iqm.value == pytest.approx(1.0)
+    assert summary["raw"].iqm.value == pytest.approx(14.6)
+    assert set(summarise_scores(scores, "Phoenix", whole_games=True)) == {"raw", "human", "dqn"}
+    assert set(summarise_scores(scores, "Pong", whole_games=False)) == {"raw"}
+    assert set(summarise_scores(scores, "ElevatorAction", whole_games=True)) == {"raw"}
+
+
+def test_scores_of_others_are_listed_as_far_as_they_are_known():
+    assert others_scores("Pong") == {"random": -20.7, "human": 14.6}
+    assert others_scores("ElevatorAction") == {}
+    assert list(others_scores("Phoenix"))[:4] == ["random", "human", "DQN", "JOWA 150M, beam"]
