@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datasets.games import legal_mask_table
 from datasets.segments import Batch
+from tests.parity.recorded_tokenizers import tokenizer_of
 from tests.parity.recordings import LARGEST_ERRORS, Recording
 from world_model.losses import LossConfig, LossOutput, compute_loss
 from world_model.published import model_from_published, published_names
@@ -130,6 +131,15 @@ def test_every_recorded_loss(model_recording: Recording) -> None:
         _assert_losses(output, case)
         output.total.backward()
         _assert_gradients(model, case["grad_norm_and_sum"])
+
+
+def test_recorded_frames_have_the_recorded_tokens(model_recording: Recording) -> None:
+    """So the recorded loss from frames is the one from tokens checked above."""
+    recorded = model_recording.section("loss", "inputs", "batch_frames")
+    frames = recorded["observations_u8"]
+    task_id = recorded["envs"].repeat_interleave(frames.shape[1])
+    tokens = tokenizer_of(model_recording).encode(frames.flatten(0, 1), task_id)
+    assert torch.equal(tokens.view_as(recorded["observation_tokens"]), recorded["observation_tokens"])
 
 
 def test_the_intended_mse_penalty(model_recording: Recording) -> None:

@@ -1,0 +1,32 @@
+"""The tokenizer that a recorded model was used with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.parity.recordings import Recording
+from world_model.published_tokenizer import load_published_tokenizer_state_dict
+from world_model.tokenizer import Tokenizer, TokenizerConfig
+
+
+def tokenizer_of(recording: Recording) -> Tokenizer:
+    """Our tokenizer with the recorded weights, in evaluation mode; skips where its file is missing."""
+    path = recording.path.with_name(recording.section("tokenizer_file"))
+    if not path.exists():
+        pytest.skip(f"no {path.name} beside {recording.path.name}")
+    content = torch.load(path, weights_only=True)
+    config = content["config"]
+    tokenizer = Tokenizer(
+        TokenizerConfig(
+            codebook_size=config["vocab_size"],
+            code_width=config["embed_dim"],
+            channels=config["ch"],
+            channel_multipliers=tuple(config["ch_mult"]),
+            num_residual_blocks=config["num_res_blocks"],
+            attention_resolutions=tuple(config["attn_resolutions"]),
+            latent_channels=config["z_channels"],
+        )
+    )
+    load_published_tokenizer_state_dict(tokenizer, content["state_dict"])
+    return tokenizer.eval()
