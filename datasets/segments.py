@@ -71,8 +71,12 @@ def check_steps(actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, game
     if not np.isfinite(rewards).all():
         step = int(np.flatnonzero(~np.isfinite(rewards))[0])
         raise UserError(f"{where}, rewards: step {step} is {rewards[step]}, not a finite number; {remedy}")
+    try:
+        legal_actions = find_game(game).legal_actions
+    except UserError as error:
+        raise UserError(f"{where}, game: {error}") from error
     legal = np.zeros(256, dtype=bool)
-    legal[list(find_game(game).legal_actions)] = True
+    legal[list(legal_actions)] = True
     if not legal[actions].all():
         step = int(np.flatnonzero(~legal[actions])[0])
         raise UserError(

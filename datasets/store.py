@@ -27,9 +27,11 @@ from datasets.store_format import (
     EpisodeInfo,
     check_header,
     dataset_of,
+    discard_writes,
     open_file,
     read_index,
     read_steps,
+    require_space,
     told_read_errors,
     told_write_errors,
     write_episode,
@@ -182,10 +184,12 @@ class EpisodeWriter:
         """Write one episode.
 
         Raises:
-            UserError: the episode's arrays do not fit each other or its game, or the disk is full.
+            UserError: the episode's arrays do not fit each other or its game; other episodes may follow.
+            OSError: the disk is full; it leaves the `with` block as a UserError.
         """
         key = f"{self.num_episodes:06d}"
         with told_write_errors():
+            require_space(self.path.parent, episode.frames.nbytes)
             self._file.pop(f"episodes/{key}", None)  # what an interrupt left half written
             info = write_episode(self._file, key, episode, f"{self.path}: episode {key}")
         self._added.append(info)
@@ -195,10 +199,19 @@ class EpisodeWriter:
     ) -> None:
         kept = self._keep_on_interrupt and isinstance(error, KeyboardInterrupt) and bool(self._added)
         if error is not None and not kept:
+            discard_writes(self._file)
             self._stack.__exit__(kind, error, trace)
             return
         with self._stack:
-            if not self.num_episodes:
-                raise UserError(f"{self.path} was not written: no episode was added to it")
-            self._file.pop(f"episodes/{self.num_episodes:06d}", None)  # half written when interrupted
-            write_index(self._file, self._earlier + self._added)
+            try:
+                self._finish()
+            except BaseException:
+                discard_writes(self._file)
+                raise
+
+    def _finish(self) -> None:
+        if not self.num_episodes:
+            raise UserError(f"{self.path} was not written: no episode was added to it")
+        self._file.pop(f"episodes/{self.num_episodes:06d}", None)  # half written when interrupted
+        require_space(self.path.parent, 0)
+        write_index(self._file, self._earlier + self._added)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -36,6 +38,7 @@ VERSION = 1
 _FRAMES_PER_CHUNK = 8
 _STEPS_PER_CHUNK = 4096
 _GZIP_LEVEL = 4
+_SPARE_BYTES = 4 * 1024**2
 _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "observations": ("uint8", (84, 84)),
     "actions": ("uint8", ()),
@@ -113,8 +116,8 @@ def told_read_errors(path: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise UserError(f"{path} may not be read by this user; change its permissions") from error
-    except (OSError, RuntimeError, KeyError) as error:
-        detail = str(error.args[0] if error.args else error).splitlines()[0]
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
             f"{path} is truncated, damaged or not an episode store ({detail}); "
             "restore a copy or collect it again"
@@ -125,15 +128,16 @@ def told_read_errors(path: Path) -> Iterator[None]:
 def told_write_errors() -> Iterator[None]:
     """Give what HDF5 raises for a failed write its system error number back.
 
-    HDF5 reports a full disk as an OSError or a RuntimeError that names the number only in its text.
+    HDF5 reports a full disk as an OSError or a RuntimeError that names the number in its text only.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error)
-        if not full:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        code = int(number.group(1))
+        raise OSError(code, os.strerror(code)) from error
 
 
 def check_header(file: h5py.File, path: Path) -> None:
@@ -170,6 +174,8 @@ def read_index(file: h5py.File, path: Path) -> list[EpisodeInfo]:
         raise UserError(f"{path}, index: its columns differ in length; restore a copy or collect it again")
     if lengths == {0}:
         raise UserError(f"{path} holds no episodes; collect some with `python -m datasets.collect`")
+    if (columns["length"] < 1).any():
+        raise UserError(f"{path}, index: an episode of no steps; restore a copy or collect it again")
     plain = {name: [_plain(value) for value in column.tolist()] for name, column in columns.items()}
     rows = zip(*plain.values(), strict=True)
     return [EpisodeInfo(**dict(zip(plain, row, strict=True))) for row in rows]
@@ -248,7 +254,7 @@ def write_episode(file: h5py.File, key: str, episode: Episode, where: str) -> Ep
     for name, (_, shape) in _ARRAYS.items():
         array = np.ascontiguousarray(arrays[name])
         digest.update(array.data)
-        group.create_dataset(
+        dataset = group.create_dataset(
             name,
             data=array,
             chunks=(min(length, _FRAMES_PER_CHUNK if shape else _STEPS_PER_CHUNK), *shape),
@@ -256,6 +262,7 @@ def write_episode(file: h5py.File, key: str, episode: Episode, where: str) -> Ep
             compression_opts=_GZIP_LEVEL,
             fletcher32=True,
         )
+        dataset.flush()  # a chunk that cannot be written as the data set is closed raises nothing
     total_reward = float(episode.rewards.sum(dtype=np.float64))
     ended = bool(episode.ends[-1])
     return EpisodeInfo(
@@ -274,6 +281,29 @@ def write_index(file: h5py.File, episodes: list[EpisodeInfo]) -> None:
             f"index/{field.name}", data=np.array(encoded), compression="gzip", fletcher32=True
         )
     file.attrs["complete"] = True
+    file.flush()
+
+
+def require_space(path: Path, num_bytes: int) -> None:
+    """Refuse to write where `num_bytes` and some room for HDF5's own structures are not free.
+
+    Asked before every episode, because HDF5 itself takes a full disk badly (see `discard_writes`).
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    if shutil.disk_usage(path).free < num_bytes + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def discard_writes(file: h5py.File) -> None:
+    """Let everything that HDF5 still writes into an abandoned file go nowhere.
+
+    HDF5 can crash the process when it cannot write what it holds back as it closes a file on a full disk.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, file.id.get_vfd_handle())
+    os.close(nowhere)
 
 
 def _plain(value: object) -> object:
