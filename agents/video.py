@@ -238,7 +238,7 @@ def _draw_thumbnail(
     draw.text((x + size / 2, y + size + 6), label, color, font, anchor="ma")
 
 
-def _fitting_font(draw: ImageDraw.ImageDraw, text: str, width: float, size: int) -> ImageFont.FreeTypeFont:
+def _fitting_font(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> ImageFont.FreeTypeFont:
     while size > 7 and draw.textlength(text, _font(size)) > width:
         size -= 1
     return _font(size)

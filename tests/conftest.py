@@ -12,7 +12,11 @@ from jaxtyping import install_import_hook
 # Modules that hold Numba kernels or command lines read by tyro are left as they are: neither
 # accepts a wrapped function.
 TYPED_MODULES = (
+    "agents.acting",
     "agents.metrics",
+    "agents.report",
+    "agents.scores",
+    "agents.video",
     "datasets.games",
     "datasets.segments",
     "planning.beam",

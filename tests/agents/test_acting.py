@@ -35,7 +35,7 @@ def test_a_batch_acts_as_single_runs_do():
     together, alone = make_agent(config, environments=4), make_agent(config)
     # They enter one after the other, so that contexts of all lengths stand side by side.
     entrance = np.arange(4) % 3
-    batched: list[list[Decision]] = [[] for _ in range(4)]
+    batched: list[list[tuple]] = [[] for _ in range(4)]
     for moment in range(decisions + 2):
         present = [e for e in range(4) if 0 <= moment - entrance[e] < decisions]
         for environment in present:
@@ -43,17 +43,16 @@ def test_a_batch_acts_as_single_runs_do():
                 together.begin(environment, episode=environment)
         frames = np.stack([episodes[e, moment - entrance[e]] for e in present])
         decision = together.act(frames, present)
-        for row, environment in enumerate(present):
-            picked = {
-                name: getattr(decision, name)[row] for name in ("actions", "is_random", "planned_values")
-            }
-            batched[environment].append(replace(decision, **picked))
+        for environment, *row in zip(
+            present, decision.actions, decision.is_random, decision.planned_values, strict=True
+        ):
+            batched[environment].append(tuple(row))
     for environment, frames in enumerate(episodes):
         single = play(alone, frames, episode=environment)
-        for one, other in zip(single, batched[environment], strict=True):
-            assert one.actions[0] == other.actions
-            assert one.is_random[0] == other.is_random
-            np.testing.assert_allclose(one.planned_values[0], other.planned_values, atol=1e-4)
+        for one, (action, is_random, planned_values) in zip(single, batched[environment], strict=True):
+            assert one.actions[0] == action
+            assert one.is_random[0] == is_random
+            np.testing.assert_allclose(one.planned_values[0], planned_values, atol=1e-4)
 
 
 def test_planning_starts_from_the_last_frames_that_leave_room_for_the_horizon():
