@@ -130,7 +130,8 @@ class Mixture:
         config: SamplingConfig,
         stream: int,
     ) -> None:
-        self._batch_size, self._key = config.batch_size, (config.seed % 2**64, stream)
+        self._batch_size = config.batch_size
+        self._key = np.array([config.seed % 2**64, stream], dtype=np.uint64)
         of_game = [
             np.flatnonzero((np.array(games) == game) & (sizes > 0))
             if len(games)
@@ -155,7 +156,8 @@ class Mixture:
     def draw(self, step: int) -> Int[np.ndarray, "B"]:
         """The items of a step: a game by its chance, then any of its items alike, with replacement."""
         # A counter-based generator is stateless: the step is part of the counter.
-        generator = np.random.Generator(np.random.Philox(key=self._key, counter=(0, 0, 0, step)))
+        counter = np.array([0, 0, 0, step], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
         uniform = generator.random((2, self._batch_size))
         game = np.searchsorted(self._cumulative, uniform[0] * self._cumulative[-1], side="right")
         number = (uniform[1] * self._game_sizes[game]).astype(np.int64)
