@@ -29,13 +29,13 @@ FORMATS = {"model_recording": MODEL_FORMAT, "tokenizer_recording": TOKENIZER_FOR
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = metafunc.config.getoption("--recordings")
     folder = Path(named) if named else DEFAULT_RECORDINGS
+    if named and not any(paths_of_format(folder, kind) for kind in FORMATS.values()):
+        raise pytest.UsageError(f"--recordings: no recorded file in {folder}")
     for fixture in FORMATS.keys() & set(metafunc.fixturenames):
         paths = paths_of_format(folder, FORMATS[fixture])
-        if named and not paths:
-            raise pytest.UsageError(f"--recordings: no file of format {FORMATS[fixture]} in {folder}")
         cases: list[Any] = [pytest.param(path, id=path.stem) for path in paths]
         if not cases:
-            reason = f"no recordings in {folder}; name their folder with --recordings"
+            reason = f"no {FORMATS[fixture]} in {folder}; name its folder with --recordings"
             cases = [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=reason))]
         metafunc.parametrize(fixture, cases, indirect=True, scope="module")
 
