@@ -7,16 +7,26 @@
 Every search returns a `SearchResult`; `best_path` reads the plan out of it.
 """
 
-from planning.base import SearchResult, Tree, best_path
+from planning.base import SearchResult, SearchTree, Tree, best_path
 from planning.beam import beam_search
+from planning.gumbel_muzero import gumbel_muzero
 from planning.model import Evaluation, PlanningError, PlanningModel
+from planning.muzero import muzero
+from planning.options import RootNoise, TreeOptions
+from planning.subtree import Resume
 
 __all__ = [
     "Evaluation",
     "PlanningError",
     "PlanningModel",
+    "Resume",
+    "RootNoise",
     "SearchResult",
+    "SearchTree",
     "Tree",
+    "TreeOptions",
     "beam_search",
     "best_path",
+    "gumbel_muzero",
+    "muzero",
 ]

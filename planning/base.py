@@ -46,6 +46,29 @@ class Tree:
 
 
 @dataclass(frozen=True)
+class SearchTree(Tree):
+    """A tree that counts visits, as `muzero`, `gumbel_muzero` and `mcts` grow it.
+
+    Row i was made by simulation i; a simulation that ended in a state already known leaves its row
+    empty. `score` is the mean of all returns seen from a state on, its own `value` first, and
+    `q_value` the same for its actions, 0 where never visited. All arrays are read-only.
+    """
+
+    visits: Int[np.ndarray, "B M"]
+    """Evaluations of a state plus simulations through it."""
+    state: Int[np.ndarray, "B M"]
+    """The row itself, or where equal states are merged the earlier row that holds what is below."""
+    kind: Int[np.ndarray, "B M"]
+    """DECISION, CHANCE or END of `layout`."""
+    prior: Float[np.ndarray, "B M A"]
+    """Policy that guided the search; 0 where illegal."""
+    edge_visits: Int[np.ndarray, "B M A"]
+    """Simulations through each action; -1 where illegal."""
+    children: Int[np.ndarray, "B M A"]
+    """Row that each action leads to, or -1."""
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The decision of one search for each of B roots."""
 
@@ -56,7 +79,8 @@ class SearchResult:
     root_value: Float[np.ndarray, "B"]
     """Return expected from the root after the search."""
     root_q_value: Float[np.ndarray, "B A"]
-    """Return expected from each action after the search; -inf where illegal."""
+    """Return expected from each action after the search; -inf where illegal. What stands at actions
+    that were never tried is said by each search."""
     visit_counts: Int[np.ndarray, "B A"]
     """Evaluated states below each action of the root."""
     best_node: Int[np.ndarray, "B"]

@@ -28,6 +28,26 @@ def check_roots(evaluation: Evaluation, num_actions: int) -> None:
         raise PlanningError(f"root {blocked[0]} has no legal action; leave it out of the batch")
 
 
+def check_shapes(evaluation: Evaluation, num_rows: int, num_actions: int) -> None:
+    """Refuse an answer for another number of states or actions than asked.
+
+    Raises:
+        PlanningError: naming the field and both shapes.
+    """
+    fields = ("node", "reward", "discount", "value", "q_value", "prior_logits", "legal_mask", "is_chance")
+    for field in fields:
+        array = getattr(evaluation, field)
+        if array is None:
+            continue
+        edges = field in ("q_value", "prior_logits", "legal_mask")
+        shape = (num_rows, num_actions) if edges else (num_rows,)
+        if array.shape != shape:
+            raise PlanningError(
+                f"asked for {num_rows} states of {num_actions} actions, the model answered with {field} of "
+                f"shape {array.shape}; it must have shape {shape}"
+            )
+
+
 def check_evaluation(
     evaluation: Evaluation,
     num_rows: int,
@@ -46,23 +66,18 @@ def check_evaluation(
 
     Raises:
         PlanningError: for another number of rows or actions than asked, a NaN (node, depth and
-            field are named), an infinite reward or value, or a discount that is out of range.
+            field are named), an infinite reward or value, logits that are no distribution, or a
+            discount that is out of range.
     """
-    shapes = {"node": (num_rows,), "reward": (num_rows,), "discount": (num_rows,), "value": (num_rows,)}
-    shapes |= dict.fromkeys(("q_value", "prior_logits", "legal_mask"), (num_rows, num_actions))
-    for field, shape in shapes.items():
-        found = np.shape(getattr(evaluation, field))
-        if found != shape:
-            raise PlanningError(
-                f"the model answered {num_rows} states of {num_actions} actions with {field} of shape "
-                f"{found}; it must have shape {shape}"
-            )
+    check_shapes(evaluation, num_rows, num_actions)
     for field in ("reward", "discount", "value"):
         _refuse(~np.isfinite(getattr(evaluation, field)), evaluation, field, describe)
-    for field in ("q_value", "prior_logits"):
-        # An infinite Q-value or logit still has a place in an order; NaN has none.
-        bad = np.isnan(getattr(evaluation, field)) & evaluation.legal_mask
-        _refuse(bad.any(axis=1), evaluation, field, describe)
+    legal, logits = evaluation.legal_mask, evaluation.prior_logits
+    # An infinite Q-value still has a place in an order; NaN has none.
+    _refuse((np.isnan(evaluation.q_value) & legal).any(axis=1), evaluation, "q_value", describe)
+    impossible = np.any(legal & (np.isnan(logits) | (logits == np.inf)), axis=1)
+    without_choice = legal.any(axis=1) & ~np.any(legal & (logits > -np.inf), axis=1)
+    _refuse(np.logical_or(impossible, without_choice), evaluation, "prior_logits", describe)
     outside = (evaluation.discount < lowest_discount) | (evaluation.discount > 1)
     if outside.any():
         row = int(outside.argmax())
@@ -76,5 +91,6 @@ def _refuse(bad: np.ndarray, evaluation: Evaluation, field: str, describe: Calla
     if bad.any():
         row = int(bad.argmax())
         values = np.atleast_1d(getattr(evaluation, field)[row])
-        worst = values[~np.isfinite(values)][0]
-        raise PlanningError(f"the model's {field} is {worst} at {describe(row)}")
+        if values.size > 1:
+            values = values[evaluation.legal_mask[row]]
+        raise PlanningError(f"the model's {field} is {values[~np.isfinite(values)][0]} at {describe(row)}")

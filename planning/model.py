@@ -23,7 +23,10 @@ class PlanningError(ValueError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says of M states it has just reached."""
+    """What a model says of M states it has just reached.
+
+    A model may answer each `step` in the same arrays; a planner copies what it keeps.
+    """
 
     node: Int[np.ndarray, "M"]
     """Handles of the states, valid until the model's next `root`. Equal handles mean equal states."""
@@ -34,11 +37,15 @@ class Evaluation:
     value: Float[np.ndarray, "M"]
     """Return expected from each state on, in units of undiscounted reward."""
     q_value: Float[np.ndarray, "M A"]
-    """Return expected from each action; unspecified at illegal actions."""
+    """Return expected from each action; unspecified at illegal actions. Tree searches do not read it."""
     prior_logits: Float[np.ndarray, "M A"]
-    """Unnormalised log-probabilities of a policy; unspecified at illegal actions."""
+    """Unnormalised log-probabilities of a policy; unspecified at illegal actions. Beam search does not
+    read it."""
     legal_mask: Bool[np.ndarray, "M A"]
     """True where an action is allowed."""
+    is_chance: Bool[np.ndarray, "M"] | None = None
+    """True for states in which the world moves next: `prior_logits` are its log-probabilities and
+    the "actions" its outcomes. None where the model knows no such states."""
 
 
 @runtime_checkable
@@ -66,7 +73,7 @@ class PlanningModel(Protocol):
 
         Args:
             parent: handles from `root` or an earlier `step`; may repeat.
-            action: a legal action for each.
+            action: a legal action for each. A planner may reuse both arrays after the call.
 
         Returns:
             One row per (parent, action) pair, in order.

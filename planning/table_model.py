@@ -5,11 +5,12 @@ Letters: B roots, M evaluated nodes, A actions, S states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from planning.compiled import HAS_NUMBA, njit, prange, set_num_threads
 from planning.model import Evaluation
 
 
@@ -34,6 +35,11 @@ class TableModel:
     """Policy's unnormalised log-probabilities."""
     legal_mask: Bool[np.ndarray, "S A"]
     """True where an action is allowed."""
+    is_chance: Bool[np.ndarray, "S"] | None = None
+    """True for states in which the world moves next, if there are any."""
+    num_threads: int = 1
+    """Threads that look up a batch."""
+    _last_answer: list[Evaluation] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def num_actions(self) -> int:
@@ -42,26 +48,85 @@ class TableModel:
 
     def root(self, observation: Int[np.ndarray, "B"]) -> Evaluation:
         """Look up B states."""
-        return self._evaluation(observation, np.zeros(len(observation)), np.ones(len(observation)))
-
-    def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Evaluation:
-        """Look up M transitions and the states that they lead to."""
-        return self._evaluation(
-            self.next_state[parent, action],
-            self.reward[parent, action],
-            self.discount[parent, action],
-        )
-
-    def _evaluation(self, state, reward, discount) -> Evaluation:
+        state = np.asarray(observation, dtype=np.int64)
         return Evaluation(
             node=state,
-            reward=reward,
-            discount=discount,
+            reward=np.zeros(len(state), dtype=self.reward.dtype),
+            discount=np.ones(len(state), dtype=self.reward.dtype),
             value=self.value[state],
             q_value=self.q_value[state],
             prior_logits=self.prior_logits[state],
             legal_mask=self.legal_mask[state],
+            is_chance=None if self.is_chance is None else self.is_chance[state],
         )
+
+    def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Evaluation:
+        """Look up M transitions and the states that they lead to."""
+        answer = self._answer(len(parent))
+        if self.is_chance is not None:
+            np.take(self.is_chance, self.next_state[parent, action], out=answer.is_chance)
+        kernel = look_up if self.num_threads == 1 else look_up_in_threads
+        if self.num_threads > 1:
+            set_num_threads(self.num_threads)
+        kernel(
+            self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
+            self.legal_mask, parent, action,
+            answer.node, answer.reward, answer.discount, answer.value, answer.q_value, answer.prior_logits,
+            answer.legal_mask,
+        )  # fmt: skip
+        return answer
+
+    def _answer(self, rows: int) -> Evaluation:
+        """Arrays for an answer of M rows, those of the last answer if they fit."""
+        if not self._last_answer or len(self._last_answer[0].node) != rows:
+            edges = (rows, self.num_actions)
+            self._last_answer[:] = [
+                Evaluation(
+                    node=np.empty(rows, dtype=np.int64),
+                    reward=np.empty(rows, dtype=self.reward.dtype),
+                    discount=np.empty(rows, dtype=self.discount.dtype),
+                    value=np.empty(rows, dtype=self.value.dtype),
+                    q_value=np.empty(edges, dtype=self.q_value.dtype),
+                    prior_logits=np.empty(edges, dtype=self.prior_logits.dtype),
+                    legal_mask=np.empty(edges, dtype=bool),
+                    is_chance=None if self.is_chance is None else np.empty(rows, dtype=bool),
+                )
+            ]
+        return self._last_answer[0]
+
+
+def look_up_plainly(
+    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+    node, reward, discount, value, q_value, prior_logits, legal_mask,
+):  # fmt: skip
+    """Fill the last seven arrays with the transitions of M (parent, action) pairs."""
+    node[:] = next_states[parent, action]
+    reward[:] = rewards[parent, action]
+    discount[:] = discounts[parent, action]
+    value[:] = values[node]
+    q_value[:] = q_values[node]
+    prior_logits[:] = logits[node]
+    legal_mask[:] = legal_masks[node]
+
+
+def _look_up(
+    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+    node, reward, discount, value, q_value, prior_logits, legal_mask,
+):  # fmt: skip
+    for row in prange(len(parent)):
+        state = next_states[parent[row], action[row]]
+        node[row] = state
+        reward[row] = rewards[parent[row], action[row]]
+        discount[row] = discounts[parent[row], action[row]]
+        value[row] = values[state]
+        for edge in range(q_value.shape[1]):
+            q_value[row, edge] = q_values[state, edge]
+            prior_logits[row, edge] = logits[state, edge]
+            legal_mask[row, edge] = legal_masks[state, edge]
+
+
+look_up = njit(cache=True, nogil=True)(_look_up) if HAS_NUMBA else look_up_plainly
+look_up_in_threads = njit(cache=True, nogil=True, parallel=True)(_look_up) if HAS_NUMBA else look_up_plainly
 
 
 def random_table(
@@ -72,6 +137,8 @@ def random_table(
     discount: float = 0.97,
     end_rate: float = 0.0,
     illegal_rate: float = 0.0,
+    dtype: type = np.float64,
+    num_threads: int = 1,
 ) -> TableModel:
     """Draw a table with rewards, values and Q-values from the unit normal distribution.
 
@@ -82,6 +149,8 @@ def random_table(
         discount: of the transitions that do not end the episode.
         end_rate: share of transitions that end it.
         illegal_rate: share of forbidden actions; one action of every state stays legal.
+        dtype: of the model's floats.
+        num_threads: see `TableModel`.
 
     Returns:
         A model of S states.
@@ -91,10 +160,11 @@ def random_table(
     legal_mask[np.arange(num_states), rng.integers(num_actions, size=num_states)] = True
     return TableModel(
         next_state=rng.integers(num_states, size=shape),
-        reward=rng.normal(size=shape),
-        discount=np.where(rng.random(shape) < end_rate, 0.0, discount),
-        value=rng.normal(size=num_states),
-        q_value=rng.normal(size=shape),
-        prior_logits=rng.normal(size=shape),
+        reward=rng.normal(size=shape).astype(dtype),
+        discount=np.where(rng.random(shape) < end_rate, 0.0, discount).astype(dtype),
+        value=rng.normal(size=num_states).astype(dtype),
+        q_value=rng.normal(size=shape).astype(dtype),
+        prior_logits=rng.normal(size=shape).astype(dtype),
         legal_mask=legal_mask,
+        num_threads=num_threads,
     )

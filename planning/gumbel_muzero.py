@@ -1,0 +1,153 @@
+"""Tree search that plans where to spend its simulations: Gumbel noise and sequential halving.
+
+Letters: B roots, A actions, K considered actions, N simulations.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil, log2
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from planning.base import SearchResult
+from planning.layout import (
+    EDGE_VISITS,
+    EPSILON,
+    GUMBEL,
+    MIXED,
+    NUM_CONSIDERED,
+    NUM_CONSTANTS,
+    OLD_VISITS,
+    RESCALE,
+    ROOT_SCORE,
+    TINY,
+    VALUE_SCALE,
+    VISIT_OFFSET,
+)
+from planning.model import PlanningError, PlanningModel
+from planning.noise import POLICY, gumbel_noise, root_seeds
+from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions
+from planning.subtree import Resume
+from planning.tree_search import (
+    Rule,
+    begin,
+    grow,
+    kernel_module,
+    masked_softmax,
+    search_result,
+    tree_switches,
+    write_root_prior,
+)
+
+
+def gumbel_muzero(
+    model: PlanningModel,
+    observation: Any,
+    *,
+    num_simulations: int,
+    max_depth: int | None = None,
+    max_num_considered_actions: int = 16,
+    gumbel_scale: float = 1.0,
+    value_scale: float = 0.1,
+    maxvisit_init: float = 50.0,
+    rescale_values: bool = True,
+    use_mixed_value: bool = True,
+    epsilon: float = 1e-8,
+    seed: int | Int[np.ndarray, "B"] = 0,
+    noise: RootNoise = DRAWN,
+    resume: Resume | None = None,
+    options: TreeOptions = DEFAULTS,
+) -> SearchResult:
+    """Search by Gumbel MuZero: Danihelka et al. 2022, "Policy improvement by planning with Gumbel".
+
+    The root draws the actions to consider by Gumbel noise on the policy's logits and halves their
+    number as the simulations are spent; inside the tree the visits follow the improved policy
+    `softmax(logits + completed Q)`. That policy at the root is `action_weights`, a training target;
+    `action` is the best of the most visited actions. `root_q_value` is the root's value where an
+    action was never tried. `early_stop` takes effect where one action is considered.
+
+    Args:
+        model: what to plan in.
+        observation: B observations, passed on to `model.root`; not read with `resume`.
+        num_simulations: states to add to each tree.
+        max_depth: longest path in steps; None for no limit.
+        max_num_considered_actions: actions that take part in the halving at the root.
+        gumbel_scale: weight of the noise; 0 to play without it.
+        value_scale: weight of Q-values against logits.
+        maxvisit_init: visits added to the most visited action's in that weight.
+        rescale_values: scale the Q-values of a node to [0, 1].
+        use_mixed_value: let unvisited actions stand at a mixture of the node's value and the
+            visited actions' Q-values, rather than at its value.
+        epsilon: smallest range that Q-values are scaled from.
+        seed: root b draws from seed + b, or from seed[b]; a root's numbers do not depend on its batch.
+        noise: numbers to use instead of drawing them.
+        resume: what to keep of an earlier search; only new visits count in the halving.
+        options: how trees are grown.
+
+    Returns:
+        The decision and the searched tree of each root.
+
+    Raises:
+        PlanningError: for settings out of range, a root without legal action, or an answer of the
+            model that cannot be used.
+    """
+    if max_num_considered_actions < 1:
+        raise PlanningError(
+            f"max_num_considered_actions is {max_num_considered_actions}; it must be at least 1"
+        )
+    roots = begin(model, observation, num_simulations, max_depth, options, resume)
+    buffers, legal_mask, num_actions = roots.buffers, roots.legal_mask, roots.buffers.num_actions
+    write_root_prior(buffers, masked_softmax(roots.logits, legal_mask))
+    sample = noise.policy
+    if sample is None:
+        sample = gumbel_scale * gumbel_noise(root_seeds(seed, len(legal_mask)), POLICY, num_actions)
+    legal_logits = np.where(legal_mask, roots.logits, -np.inf)
+    buffers.work[:, ROOT_SCORE] = sample + (legal_logits - legal_logits.max(axis=1, keepdims=True))
+    buffers.work[:, OLD_VISITS] = buffers.ints[:, 0, EDGE_VISITS:-num_actions]
+    considered = np.minimum(legal_mask.sum(axis=1), max_num_considered_actions)
+    buffers.state[NUM_CONSIDERED] = considered
+
+    switches = tree_switches(GUMBEL, max_depth, options)
+    switches[RESCALE], switches[MIXED] = rescale_values, use_mixed_value
+    constants = np.zeros(NUM_CONSTANTS, dtype=options.dtype)
+    constants[[VALUE_SCALE, VISIT_OFFSET, EPSILON]] = value_scale, maxvisit_init, epsilon
+    constants[TINY] = np.finfo(options.dtype).tiny
+    rule = Rule(
+        switches=switches,
+        constants=constants,
+        exploration=np.zeros(1, dtype=options.dtype),
+        sequence=considered_visits(int(considered.max()), num_simulations),
+    )
+    grow(model, roots, rule, options)
+    weights = np.empty(legal_mask.shape, dtype=options.dtype)
+    action = np.empty(len(legal_mask), dtype=np.int64)
+    kernel_module(options).improved_policy(
+        buffers.floats, buffers.ints, buffers.work, switches, constants, weights, action
+    )
+    return search_result(buffers, action, weights, options)
+
+
+@lru_cache(maxsize=16)
+def considered_visits(most: int, num_simulations: int) -> Int[np.ndarray, "K+1 N"]:
+    """Visits of the actions to consider next, for each number of considered actions up to `most`.
+
+    Row k is the order in which sequential halving over k actions spends N simulations: every phase
+    gives each surviving action the same number, then half of them survive.
+    """
+    return np.array([_halving(k, num_simulations) for k in range(most + 1)], dtype=np.int64)
+
+
+def _halving(num_considered: int, num_simulations: int) -> list[int]:
+    if num_considered <= 1:
+        return list(range(num_simulations))
+    phases = ceil(log2(num_considered))
+    counts, surviving, order = [0] * num_considered, num_considered, []
+    while len(order) < num_simulations:
+        for _ in range(max(1, num_simulations // (phases * surviving))):
+            order += counts[:surviving]
+            counts[:surviving] = [count + 1 for count in counts[:surviving]]
+        surviving = max(2, surviving // 2)
+    return order[:num_simulations]
