@@ -118,7 +118,7 @@ class EpisodeStore:
 
     def close(self) -> None:
         """Close this process's handle on the file; the next read opens it again."""
-        if self._file is not None and self._process == os.getpid():
+        if self._file is not None:
             self._file.close()
         self._file = None
 
@@ -130,8 +130,11 @@ class EpisodeStore:
         return slice(int(self.steps.offsets[index]), int(self.steps.offsets[index + 1]))
 
     def _reader(self) -> h5py.File:
-        # A handle from before a fork shares its file position with the parent: never use it.
-        if self._file is None or self._process != os.getpid():
+        if self._file is not None and self._process != os.getpid():
+            # Inherited by a fork: HDF5 would go on reading through the parent's descriptor.
+            self._file.close()
+            self._file = None
+        if self._file is None:
             file = open_file(self.path)
             if read_index(file, self.path) != self.episodes:
                 file.close()

@@ -1,9 +1,11 @@
 """A store gives back what was put in, and refuses every file that is not whole."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -174,21 +176,30 @@ def test_a_store_can_be_read_in_other_processes(path, method):
     assert read_sum(store) == expected
 
 
-def test_forked_readers_do_not_share_a_handle(path):
+def read_after_fork(store, queue):
+    inherited = store._file
+    queue.put((bool(inherited), read_sum(store), bool(inherited)))
+
+
+def test_a_forked_reader_opens_the_file_for_itself(path):
     store = EpisodeStore(path)
     expected = read_sum(store)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    workers = [
-        context.Process(target=lambda: queue.put([read_sum(store) for _ in range(20)])) for _ in range(3)
-    ]
+    workers = [context.Process(target=read_after_fork, args=(store, queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    here = [read_sum(store) for _ in range(20)]
-    results = [queue.get(timeout=30) for _ in workers]
+    assert read_sum(store) == expected
+    assert [queue.get(timeout=30) for _ in workers] == [(True, expected, False)] * 2
     for worker in workers:
         worker.join()
-    assert [here, *results] == [[expected] * 20] * 4
+    assert read_sum(store) == expected
+
+
+def test_a_store_is_read_without_locks(path):
+    with path.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert EpisodeStore(path).frames("000000").shape == (5, 84, 84)
 
 
 def hold_open(path, connection):
@@ -338,6 +349,25 @@ for limit in (100, 2_000, 20_000, 150_000, 450_000, 640_000):
     told = f"cannot write {path}: File too large; check the folder and its permissions"
     assert done.stdout.splitlines() == [told] * 6
     assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_killed_writer_leaves_the_old_store_and_the_next_one_cleans_up(path):
+    before = path.read_bytes()
+    code = f"""
+import os, signal
+from datasets.store import EpisodeWriter
+from tests.datasets.episodes import make_episode
+
+with EpisodeWriter({str(path)!r}, append=True) as writer:
+    writer.add(make_episode(5))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+    assert len(os.listdir(path.parent)) == 2
+    assert len(write_store(path, [make_episode(5)], append=True).episodes) == 4
     assert os.listdir(path.parent) == [path.name]
 
 

@@ -169,7 +169,7 @@ def test_what_stops_a_build_leaves_the_old_cache(store, error, told):
 
 
 def test_a_cache_is_pickled_as_its_path(store):
-    cache = build(store, FakeTokenizer())
+    cache = build(store, FakeTokenizer(tokens_per_frame=36))
     pickled = pickle.dumps(cache)
     assert len(pickled) < 1000
     np.testing.assert_array_equal(pickle.loads(pickled).tokens, cache.tokens)
