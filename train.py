@@ -34,7 +34,7 @@ from world_model.training_state import TrainingState, begin
 
 def main() -> None:
     """Read the command line and train."""
-    train(parse_command_line())
+    train(parse_command_line(description=__doc__))
 
 
 def train(config: TrainConfig) -> TrainingState:
@@ -92,7 +92,7 @@ def run_phase(
         save=save,
     )
     if stop == phase.stop:
-        learner.finish(config.stop_on_collapse)
+        learner.finish(config.allow_collapse)
     return replace(state, step=stop)
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents.acting import ActingConfig
 from agents.demo_games import DEMO_GAMES, DemoGame
 from agents.demo_report import GameOutcome, PlayerOutcome, print_outcomes, write_report
 from agents.evaluate import EvaluateConfig, evaluate
@@ -166,8 +165,6 @@ def play(config: DemoConfig, demo: DemoGame, run: Path, folder: Path) -> list[Pl
         )
     return outcomes
 
-
-__all__ = ["ActingConfig", "DemoConfig", "main"]
 
 if __name__ == "__main__":
     run_command(main)

@@ -192,7 +192,7 @@ def config_from_json(kind: type[ConfigType], fields: Mapping[str, Any], source: 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """The optimiser's moments as `<parameter>.<moment>` tensors, ready for `save_checkpoint`."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
         f"{names[parameter]}.{moment}": value.detach().cpu().contiguous()
         for parameter, moments in optimizer.state.items()

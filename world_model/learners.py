@@ -17,9 +17,9 @@ from datasets.sampling import FrameSampler, SegmentSampler, batches
 from datasets.segments import Batch, FrameBatch
 from world_model.dreams import dream_strip, reconstruction_strip
 from world_model.losses import LossConfig, compute_loss
+from world_model.token_statistics import TokenStatistics, token_statistics
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import tokenizer_loss
-from world_model.token_statistics import TokenStatistics, token_statistics
 from world_model.training import evaluating
 from world_model.world_action_model import WorldActionModel
 
@@ -70,17 +70,17 @@ class TokenizerLearner:
         strip = reconstruction_strip(self.module, batch.frames[:SHOWN_FRAMES], batch.task_id[:SHOWN_FRAMES])
         return {"reconstruction": strip}
 
-    def finish(self, stop_on_collapse: bool) -> None:
+    def finish(self, allow_collapse: bool) -> None:
         """Say how good the tokens are.
 
         Raises:
-            UserError: the tokenizer has collapsed and `stop_on_collapse` is set.
+            UserError: the tokenizer has collapsed and `allow_collapse` is not set.
         """
         with evaluating(self.module):
             statistics = self.statistics()
         print(f"tokenizer: {statistics.describe()}")
         if statistics.collapsed:
-            if stop_on_collapse:
+            if not allow_collapse:
                 raise UserError(f"the tokenizer has collapsed: {statistics.advice()}")
             print(f"WARNING: the tokenizer has collapsed: {statistics.advice()}")
 
@@ -129,13 +129,14 @@ class WorldLearner:
         """The losses, averaged over a fixed set of held-out segments."""
         if self._held_out is None:
             return {}
-        sums: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
         for step in range(HELD_OUT_BATCHES):
             generator = torch.Generator().manual_seed(step)
             _, scalars, _ = self.loss(self._held_out.batch(step), generator)
             for name, value in scalars.items():
-                sums[name] = sums.get(name, 0.0) + value / HELD_OUT_BATCHES
-        return sums
+                found.setdefault(name, []).append(value)
+        # A statistic of something rare is missing where a batch holds none of it.
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     def images(self) -> Mapping[str, NDArray[np.uint8]]:
         """A held-out segment above what the model imagines of it from its first half on."""
@@ -147,5 +148,5 @@ class WorldLearner:
         strip = dream_strip(self.module, self._tokenizer, batch.to(self._device), int(whole[0]))
         return {"imagination": strip}
 
-    def finish(self, stop_on_collapse: bool) -> None:
+    def finish(self, allow_collapse: bool) -> None:
         """Nothing is left to say."""

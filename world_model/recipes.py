@@ -71,8 +71,8 @@ class TrainConfig:
     """Steps between copies of the Q head into the target head."""
     held_out_fraction: float = 0.05
     """Share of whole episodes that is never trained on, and measured instead."""
-    stop_on_collapse: bool = True
-    """Stop after the tokenizer's phase if it has collapsed; nothing learned on its tokens could play."""
+    allow_collapse: bool = False
+    """Go on with a collapsed tokenizer, on whose tokens nothing can learn to play; only of use for tests."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "auto"
@@ -158,7 +158,7 @@ def finetuning(base: TrainConfig) -> TrainConfig:
     return changed if base.size == "tiny" else replace(changed, joint_steps=50_000)
 
 
-def parse_command_line(arguments: Sequence[str] | None = None) -> TrainConfig:
+def parse_command_line(arguments: Sequence[str] | None = None, description: str | None = None) -> TrainConfig:
     """The configuration that a command line asks for.
 
     `--size` chooses the recipe that fills in what is not given; `--from` takes the size of that
@@ -166,6 +166,7 @@ def parse_command_line(arguments: Sequence[str] | None = None) -> TrainConfig:
 
     Args:
         arguments: what follows the program's name; by default the process's own arguments.
+        description: what `--help` begins with.
 
     Raises:
         UserError: an option contradicts the run to be resumed, or a checkpoint cannot be read.
@@ -190,7 +191,13 @@ def parse_command_line(arguments: Sequence[str] | None = None) -> TrainConfig:
             loss=source.loss,
         )
         default = finetuning(recipe)
-    config = tyro.cli(TrainConfig, args=given, default=default, config=(tyro.conf.FlagCreatePairsOff,))
+    config = tyro.cli(
+        TrainConfig,
+        args=given,
+        default=default,
+        description=description,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
     if config.resume:
         _check_unchanged(config, default)
     elif not config.data:
@@ -209,6 +216,6 @@ def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
         asked, was = getattr(config, field.name), getattr(stored, field.name)
         if asked != was and field.name not in ("run", "resume", "max_steps", "device"):
             raise UserError(
-                f"--{field.name.replace('_', '-')} {asked} contradicts the run in {config.run}, which has {was}; "
-                "--resume goes on unchanged: drop the option, or start another run with --from"
+                f"--{field.name.replace('_', '-')} {asked} contradicts {config.run}, which has {was}; --resume "
+                "goes on unchanged: drop the option, or start another run with --from"
             )

@@ -73,9 +73,7 @@ class RunLog:
 
 def _cut(path: Path, step: int) -> None:
     """Keep the lines of steps before `step`; a line cut short by a kill goes too."""
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] < step:
-            kept.append(line)
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
     with replace_file(path) as temporary:
         temporary.write_text("".join(kept))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -196,20 +197,16 @@ def due(step: int, every: int) -> bool:
     return (step + 1) % every == 0
 
 
-class evaluating:  # noqa: N801 - used as a context manager, like torch.no_grad
-    """Evaluation mode without gradients inside a `with`; training mode again after it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.no_grad = torch.no_grad()
-
-    def __enter__(self) -> None:
-        self.module.eval()
-        self.no_grad.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.no_grad.__exit__(*error)
-        self.module.train()
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside a `with`; the mode it was in again after it."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
 
 
 def _optimise(
@@ -241,6 +238,6 @@ def _stop_non_finite(batch: Any, step: int, log: RunLog) -> None:
     with replace_file(kept) as temporary:
         save_file(tensors, temporary)
     raise UserError(
-        f"step {step}: the loss or its gradient is not finite; training stopped, earlier checkpoints are kept and "
-        f"the batch is in {kept}; lower the learning rate and go on with --resume"
+        f"step {step}: the loss or its gradient is not finite; earlier checkpoints are kept and the batch "
+        f"is in {kept}; start again --from the last checkpoint with a lower learning rate"
     )
