@@ -68,7 +68,6 @@ class SegmentSampler:
     ) -> None:
         _check_caches(stores, caches)
         self._segments = segments
-        self._tokens = [cache.tokens for cache in caches]
         self._caches = list(caches)
         infos = _all_episodes(stores)
         self._lengths = np.array([info.length for info in infos])
@@ -124,21 +123,13 @@ class SegmentSampler:
 
     def _read_tokens(self, row: Int[np.ndarray, "B L"]) -> Int[np.ndarray, "B L K"]:
         """Tokens at these steps of all stores, int64."""
-        tokens = np.empty((*row.shape, self._tokens[0].shape[1]), dtype=np.int64)
+        tokens = np.empty((*row.shape, self._caches[0].tokens.shape[1]), dtype=np.int64)
         # A segment lies in one store.
         store = np.searchsorted(self._store_starts, row[:, 0], side="right") - 1
         for index in np.unique(store):
             of_store = store == index
-            tokens[of_store] = self._tokens[index][row[of_store] - self._store_starts[index]]
+            tokens[of_store] = self._caches[index].tokens[row[of_store] - self._store_starts[index]]
         return tokens
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Memory maps pickle as copies of all they hold; the caches open theirs again.
-        return {**self.__dict__, "_tokens": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._tokens = [cache.tokens for cache in self._caches]
 
 
 class FrameSampler:

@@ -12,7 +12,7 @@ grown, and one that fits neither is built again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,9 +93,16 @@ class TokenCache:
             self.path, dtype="<u2", mode="r", offset=offset, shape=(steps, tokens_per_frame)
         )
 
-    def __reduce__(self) -> tuple[type[TokenCache], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path, str], TokenCache], tuple[Path, str]]:
         # A memory map pickles as a copy of all it holds; a path is opened again.
-        return TokenCache, (self.path,)
+        return _reopen, (self.path, self.content_id)
+
+
+def _reopen(path: Path, content_id: str) -> TokenCache:
+    cache = TokenCache(path)
+    if cache.content_id != content_id:
+        raise UserError(f"{path} was replaced after it was opened; start again to read the new one")
+    return cache
 
 
 def token_cache_path(store_path: Path, tokenizer_hash: str) -> Path:

@@ -175,6 +175,13 @@ def test_a_cache_is_pickled_as_its_path(store):
     np.testing.assert_array_equal(pickle.loads(pickled).tokens, cache.tokens)
 
 
+def test_a_cache_replaced_before_it_is_opened_again_is_noticed(store):
+    pickled = pickle.dumps(build(store, FakeTokenizer()))
+    build(write_store(store.path, EPISODES[::-1]), FakeTokenizer())
+    with pytest.raises(UserError, match="was replaced after it was opened"):
+        pickle.loads(pickled)
+
+
 def test_the_tokens_are_mapped_not_read(store):
     tokens = build(store, FakeTokenizer()).tokens
     assert isinstance(tokens, np.memmap)
