@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -30,8 +29,8 @@ class QuantizerOutput:
     """The chosen codes' vectors; their gradient goes to `z` unchanged (straight through)."""
     indices: Int[Tensor, "B H W"]
     """The chosen codes, 0 to V - 1."""
-    loss: Float[Tensor, ""]
-    """Commitment loss, 0 where the quantiser needs none."""
+    loss: Float[Tensor, "B H W"]
+    """Commitment loss of each position, 0 where the quantiser needs none."""
 
 
 def straight_through(z: Float[Tensor, "..."], quantized: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -39,12 +38,13 @@ def straight_through(z: Float[Tensor, "..."], quantized: Float[Tensor, "..."]) -
     return z + (quantized - z).detach()
 
 
-def commitment_loss(z: Float[Tensor, "B C H W"], codes: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
+def commitment_loss(z: Float[Tensor, "B C H W"], codes: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W"]:
     """Pull codes to the encoder's outputs and the outputs to their codes, with equal weight.
 
-    mean((sg[z] - codes)^2) + mean((z - sg[codes])^2), van den Oord et al. 2017 (arXiv 1711.00937).
+    (sg[z] - codes)^2 + (z - sg[codes])^2, mean over the code's width; van den Oord et al. 2017
+    (arXiv 1711.00937).
     """
-    return F.mse_loss(codes, z.detach()) + F.mse_loss(z, codes.detach())
+    return ((z.detach() - codes).square() + (z - codes.detach()).square()).mean(dim=1)
 
 
 class VectorQuantizer(nn.Module):
@@ -84,7 +84,7 @@ class VectorQuantizer(nn.Module):
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Round each of a few bounded scalars to one of its levels; nothing to learn, nothing to collapse.
+    """Round each of a few bounded scalars to one of its levels; there is no codebook to learn.
 
     Mentzer et al. 2023 (arXiv 2309.15505): bound(z) = tanh(z + shift) * half - offset, rounded to
     integers, where an even number of levels needs the offset 1/2. A code's vector is the integers
@@ -110,7 +110,7 @@ class FiniteScalarQuantizer(nn.Module):
         half_width = self._column(self.levels // 2)
         digits = (rounded.detach() + half_width).long()
         indices = (digits * self._column(self.basis)).sum(dim=1)
-        return QuantizerOutput(rounded / half_width, indices, z.new_zeros(()))
+        return QuantizerOutput(rounded / half_width, indices, torch.zeros_like(bounded[:, 0]))
 
     def vectors(self, indices: Int[Tensor, "B H W"]) -> Float[Tensor, "B S H W"]:
         """The codes' vectors."""

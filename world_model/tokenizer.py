@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.games import GAMES
-from world_model.quantizers import make_quantizer
+from world_model.quantizers import QuantizerOutput, make_quantizer
 from world_model.tokenizer_networks import (
     FRAME_SIZE,
     GRID,
@@ -29,6 +29,10 @@ from world_model.tokenizer_networks import (
     PatchEncoder,
     ResidualDecoder,
     ResidualEncoder,
+    distinct_patches,
+    join_patches,
+    place_patches,
+    split_patches,
 )
 
 
@@ -43,23 +47,25 @@ class TokenizerConfig:
     codebook_size: int = 2048
     """Number of codes of a learned codebook; finite scalar quantisation has the product of its levels."""
     code_width: int = 512
-    """Length of a learned code's vector; finite scalar quantisation has one scalar per entry of its levels."""
+    """Length of a learned code's vector; finite scalar quantisation has one scalar per level count."""
     fsq_levels: tuple[int, ...] = (8, 8, 5)
     """Levels of each scalar of finite scalar quantisation."""
     channels: int = 64
-    """Base number of channels of the networks."""
+    """Base number of channels of the residual network, or width of the patch network."""
     channel_multipliers: tuple[int, int, int] = (1, 1, 1)
     """Channels at 84, 12 and 6 pixels as multiples of `channels` (residual network)."""
     num_residual_blocks: int = 2
-    """Residual blocks per level of the encoder."""
+    """Residual blocks of the encoder, per level in the residual network."""
     attention_resolutions: tuple[int, ...] = (6, 12)
     """Resolutions at which the encoder attends (residual network)."""
     latent_channels: int = 512
-    """Channels between the networks and the projections to and from codes."""
+    """Channels between networks and the projections to and from codes (residual network)."""
     use_background: bool = False
     """Subtract each game's background before encoding and add it after decoding."""
     foreground_weight: float = 0.0
-    """Extra weight, on top of 1, of a pixel that differs from the background; needs `use_background`."""
+    """Weight shared by a patch's pixels that differ from the background; needs `use_background`."""
+    squared_weight: float = 0.0
+    """Weight of the squared error beside the absolute one."""
     commitment_weight: float = 1.0
     """Weight of the commitment loss."""
     shift_pixels: int = 4
@@ -93,9 +99,9 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         quantizer="fsq",
         channels=128,
         num_residual_blocks=1,
-        latent_channels=64,
         use_background=True,
-        foreground_weight=20.0,
+        foreground_weight=500.0,
+        squared_weight=1.0,
         shift_pixels=0,
     ),
 }
@@ -144,8 +150,14 @@ class Tokenizer(nn.Module):
             fsq_levels=config.fsq_levels,
         )
         self.encoder, self.decoder = _make_networks(config)
-        self.pre_quant_conv = nn.Conv2d(config.latent_channels, self.quantizer.code_width, 1)
-        self.post_quant_conv = nn.Conv2d(self.quantizer.code_width, config.latent_channels, 1)
+        latent = config.channels if config.network == "patch" else config.latent_channels
+        self.pre_quant_conv = nn.Conv2d(latent, self.quantizer.code_width, 1)
+        self.post_quant_conv = nn.Conv2d(self.quantizer.code_width, latent, 1)
+        # A shallow decoder cannot bend a few scalars into hundreds of unlike patches; with a vector of
+        # its own for each code it need not. The gradient still reaches the encoder by post_quant_conv.
+        self.code_embedding = nn.Embedding(config.vocab_size, latent) if config.network == "patch" else None
+        if self.code_embedding is not None:
+            nn.init.zeros_(self.code_embedding.weight)
         if config.use_background:
             empty = torch.zeros(len(GAMES), FRAME_SIZE, FRAME_SIZE, dtype=torch.uint8)
             self.register_buffer("background", empty)
@@ -181,25 +193,31 @@ class Tokenizer(nn.Module):
             background = None if background is None else shift_frames(background, shift)
         target = to_signed(frames)
         drawn_on = None if background is None else to_signed(background)
-        z = self._encode_vectors(target, drawn_on)
-        quantized = self.quantizer(z)
+        z, quantized, drawn = self._autoencode(target if drawn_on is None else target - drawn_on)
         return TokenizerOutput(
             target=target,
             background=drawn_on,
-            reconstruction=self._decode_vectors(quantized.quantized, drawn_on),
+            reconstruction=drawn if drawn_on is None else drawn + drawn_on,
             z=z,
             z_quantized=quantized.quantized,
             tokens=rearrange(quantized.indices, "B H W -> B (H W)"),
-            commitment_loss=quantized.loss,
+            commitment_loss=quantized.loss.mean(),
         )
 
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> Int[Tensor, "B 36"]:
         """Tokens of the frames, row by row of the grid; always computed in float32."""
+        seen = to_signed(frames)
         background = self.background_of(task_id)
+        if background is not None:
+            seen = seen - to_signed(background)
         with torch.autocast(frames.device.type, enabled=False):
-            z = self._encode_vectors(to_signed(frames), None if background is None else to_signed(background))
-            return rearrange(self.quantizer(z).indices, "B H W -> B (H W)")
+            if self.config.network == "patch":
+                patches, slot = distinct_patches(split_patches(seen))
+                indices = self.quantizer(self.pre_quant_conv(self.encoder(patches))).indices[0, 0][slot]
+            else:
+                indices = self.quantizer(self.pre_quant_conv(self.encoder(seen))).indices
+        return rearrange(indices, "B H W -> B (H W)")
 
     @torch.no_grad()
     def decode(self, tokens: Int[Tensor, "B 36"], task_id: Int[Tensor, "B"]) -> UInt8[Tensor, "B 84 84"]:
@@ -211,10 +229,17 @@ class Tokenizer(nn.Module):
         self, tokens: Int[Tensor, "B 36"], task_id: Int[Tensor, "B"]
     ) -> Float[Tensor, "B 84 84"]:
         """Frames drawn from tokens as intensities clamped to [0, 1]; always computed in float32."""
-        background = self.background_of(task_id)
+        indices = rearrange(tokens, "B (H W) -> B H W", H=GRID)
         with torch.autocast(tokens.device.type, enabled=False):
-            codes = self.quantizer.vectors(rearrange(tokens, "B (H W) -> B H W", H=GRID))
-            drawn = self._decode_vectors(codes, None if background is None else to_signed(background))
+            if self.config.network == "patch":
+                codes, slot = indices.unique(return_inverse=True)
+                codes = rearrange(codes, "N -> 1 1 N")
+                drawn = join_patches(place_patches(self._draw(self.quantizer.vectors(codes), codes), slot))
+            else:
+                drawn = self._draw(self.quantizer.vectors(indices), indices)
+        background = self.background_of(task_id)
+        if background is not None:
+            drawn = drawn + to_signed(background)
         return ((rearrange(drawn, "B 1 H W -> B H W") + 1.0) / 2.0).clamp(0.0, 1.0)
 
     def content_hash(self) -> str:
@@ -229,22 +254,34 @@ class Tokenizer(nn.Module):
         """Each row's background, or nothing for a tokenizer without backgrounds."""
         return self.background[task_id] if self.config.use_background else None
 
-    def _encode_vectors(self, frames: Tensor, background: Tensor | None) -> Tensor:
-        seen = frames if background is None else frames - background
-        return self.pre_quant_conv(self.encoder(seen))
+    def _autoencode(self, seen: Tensor) -> tuple[Tensor, QuantizerOutput, Tensor]:
+        """Vectors before quantisation, what the quantiser made of them, and the picture drawn."""
+        if self.config.network != "patch":
+            z = self.pre_quant_conv(self.encoder(seen))
+            quantized = self.quantizer(z)
+            return z, quantized, self._draw(quantized.quantized, quantized.indices)
+        patches, slot = distinct_patches(split_patches(seen))
+        z = self.pre_quant_conv(self.encoder(patches))
+        quantized = self.quantizer(z)
+        drawn = self._draw(quantized.quantized, quantized.indices)
+        placed = QuantizerOutput(
+            place_patches(quantized.quantized, slot),
+            quantized.indices[0, 0][slot],
+            quantized.loss[0, 0][slot],
+        )
+        return place_patches(z, slot), placed, join_patches(place_patches(drawn, slot))
 
-    def _decode_vectors(self, codes: Tensor, background: Tensor | None) -> Tensor:
-        drawn = self.decoder(self.post_quant_conv(codes))
-        return drawn if background is None else drawn + background
+    def _draw(self, codes: Tensor, indices: Tensor) -> Tensor:
+        latent = self.post_quant_conv(codes)
+        if self.code_embedding is not None:
+            latent = latent + rearrange(self.code_embedding(indices), "B H W C -> B C H W")
+        return self.decoder(latent)
 
 
 def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
     if config.network == "patch":
-        sizes = {"channels": config.channels, "num_residual_blocks": config.num_residual_blocks}
-        return (
-            PatchEncoder(**sizes, output_channels=config.latent_channels),
-            PatchDecoder(**sizes, input_channels=config.latent_channels),
-        )
+        encoder = PatchEncoder(channels=config.channels, num_residual_blocks=config.num_residual_blocks)
+        return encoder, PatchDecoder(channels=config.channels)
     encoder = ResidualEncoder(
         channels=config.channels,
         multipliers=config.channel_multipliers,
@@ -278,5 +315,5 @@ def shift_frames(frames: UInt8[Tensor, "B 84 84"], shift: Int[Tensor, "B 2"]) ->
 
 
 def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:
-    """The middle gray level of each pixel over frames of one game: what is seen when nothing is in the way."""
+    """Each pixel's median over frames of one game: what is seen when nothing is in the way."""
     return frames.median(dim=0).values

@@ -6,24 +6,25 @@ Letters: B frames, C channels, H and W rows and columns.
 their parts so that released weights load by name: residual blocks of two 3 x 3 convolutions,
 attention at the small resolutions, 84 -> 12 -> 6 pixels. `PatchEncoder` and `PatchDecoder` are for
 small budgets: each 14 x 14 patch becomes a vector at once, and nothing ever runs at 84 x 84 with
-many channels.
+many channels. In their grids a position's channels are its patch's pixels.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 FRAME_SIZE = 84
 GRID = 6
+PATCH = FRAME_SIZE // GRID
 DOWNSAMPLING = (7, 2)
 """Factor of each downsampling of the residual encoder; the decoder undoes them in the same order."""
 
 
 def swish(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """x * sigmoid(x).
+    """Multiply each entry by its sigmoid.
 
     Written out rather than fused: the residual encoder amplifies differences in the last bit on
     nearly flat frames (up to 1e-4 in its output), and this rounds as the published program does.
@@ -36,7 +37,10 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """x + two rounds of (group norm, swish, 3 x 3 convolution); a 1 x 1 convolution on x if channels change."""
+    """x + two rounds of (group norm, swish, 3 x 3 convolution).
+
+    Where the number of channels changes, a 1 x 1 convolution fits x to it.
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -220,42 +224,6 @@ class ResidualDecoder(nn.Module):
         return self.conv_out(swish(self.norm_out(x)))
 
 
-class PatchEncoder(nn.Module):
-    """Each 14 x 14 patch of the frame to a vector by a small perceptron, the same for all patches."""
-
-    def __init__(self, *, channels: int, num_residual_blocks: int, output_channels: int) -> None:
-        super().__init__()
-        patch = FRAME_SIZE // GRID
-        self.conv_in = nn.Conv2d(1, channels, patch, stride=patch)
-        self.blocks = nn.ModuleList(PointwiseBlock(channels) for _ in range(num_residual_blocks))
-        self.conv_out = nn.Conv2d(channels, output_channels, 1)
-
-    def forward(self, x: Float[Tensor, "B 1 84 84"]) -> Float[Tensor, "B C 6 6"]:
-        """Frames to a grid of vectors."""
-        x = self.conv_in(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.conv_out(swish(x))
-
-
-class PatchDecoder(nn.Module):
-    """The mirror of `PatchEncoder`: each vector to a 14 x 14 patch."""
-
-    def __init__(self, *, channels: int, num_residual_blocks: int, input_channels: int) -> None:
-        super().__init__()
-        patch = FRAME_SIZE // GRID
-        self.conv_in = nn.Conv2d(input_channels, channels, 1)
-        self.blocks = nn.ModuleList(PointwiseBlock(channels) for _ in range(num_residual_blocks))
-        self.conv_out = nn.ConvTranspose2d(channels, 1, patch, stride=patch)
-
-    def forward(self, z: Float[Tensor, "B C 6 6"]) -> Float[Tensor, "B 1 84 84"]:
-        """A grid of vectors to frames."""
-        x = self.conv_in(z)
-        for block in self.blocks:
-            x = block(x)
-        return self.conv_out(swish(x))
-
-
 class PointwiseBlock(nn.Module):
     """x + (swish, 1 x 1 convolution) twice."""
 
@@ -267,3 +235,63 @@ class PointwiseBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Same shape."""
         return x + self.conv2(swish(self.conv1(swish(x))))
+
+
+class PatchEncoder(nn.Module):
+    """Each 14 x 14 patch to a vector by a small perceptron that knows neither place nor neighbours."""
+
+    def __init__(self, *, channels: int, num_residual_blocks: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(PATCH**2, channels, 1)
+        self.blocks = nn.ModuleList(PointwiseBlock(channels) for _ in range(num_residual_blocks))
+
+    def forward(self, x: Float[Tensor, "B 196 H W"]) -> Float[Tensor, "B C H W"]:
+        """A grid of patches to a grid of vectors; any H and W, for positions do not interact."""
+        x = self.conv_in(x)
+        for block in self.blocks:
+            x = block(x)
+        return swish(x)
+
+
+class PatchDecoder(nn.Module):
+    """Each vector to a 14 x 14 patch by one linear map."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.conv_out = nn.Conv2d(channels, PATCH**2, 1)
+
+    def forward(self, z: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 196 H W"]:
+        """A grid of vectors to a grid of patches."""
+        return self.conv_out(swish(z))
+
+
+def split_patches(frames: Float[Tensor, "B 1 84 84"]) -> Float[Tensor, "B 196 6 6"]:
+    """Frames as grids of patches, each patch's pixels row by row."""
+    return rearrange(frames, "B 1 (H p) (W q) -> B (p q) H W", p=PATCH, q=PATCH)
+
+
+def join_patches(patches: Float[Tensor, "B 196 6 6"]) -> Float[Tensor, "B 1 84 84"]:
+    """The inverse of `split_patches`."""
+    return rearrange(patches, "B (p q) H W -> B 1 (H p) (W q)", p=PATCH, q=PATCH)
+
+
+def distinct_patches(
+    patches: Float[Tensor, "B P H W"],
+) -> tuple[Float[Tensor, "1 P 1 N"], Int[Tensor, "B H W"]]:
+    """One blank (all zero) patch and every patch that is not blank, and where each position finds its own.
+
+    Most patches equal the background and so are blank once it is subtracted. A network without
+    neighbours gives them all the same answer, so it is asked once.
+
+    Returns:
+        N patches, the first of them blank; for each position, which of the N it is.
+    """
+    drawn = (patches != 0).any(dim=1)
+    slot = rearrange(drawn.flatten().cumsum(0) * drawn.flatten(), "(B H W) -> B H W", B=len(drawn), H=GRID)
+    rows = rearrange(patches, "B P H W -> B H W P")[drawn]
+    return rearrange(F.pad(rows, (0, 0, 1, 0)), "N P -> 1 P 1 N"), slot
+
+
+def place_patches(values: Float[Tensor, "1 P 1 N"], slot: Int[Tensor, "B H W"]) -> Float[Tensor, "B P H W"]:
+    """Give every position its own of the N values."""
+    return rearrange(rearrange(values, "1 P 1 N -> N P")[slot], "B H W P -> B P H W")
