@@ -96,8 +96,8 @@ class Lookahead:
         game: Game,
         simulator: AtariEmulator,
         random: np.random.Generator,
-        horizon: int = 16,
-        commit: int = 3,
+        horizon: int,
+        commit: int = 4,
     ) -> None:
         self._game = game
         self._simulator = simulator

@@ -1,0 +1,239 @@
+"""Whole episodes played in worker processes, each a function of the settings and its index alone.
+
+Letters: T steps of an episode.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from datasets.atari import AtariEmulator
+from datasets.behaviour_mixtures import parse_mixture
+from datasets.errors import UserError
+from datasets.games import find_game
+
+# Decisions between two looks at whether to stop.
+_DECISIONS_PER_REPORT = 32
+_SECONDS_PER_REPORT = 0.5
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """What, with its index, decides an episode."""
+
+    game: str
+    """The game's name."""
+    behaviour: str
+    """The mixture of behaviours that play, as written on the command line."""
+    seed: int
+    """Seed of everything."""
+    sticky_action_probability: float
+    """Probability that an emulator frame repeats the last action."""
+    max_noops: int
+    """An episode starts after 1 to this many frames without action, drawn at random; 0 for none."""
+    max_decisions: int
+    """Decisions after which an episode is cut short."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlayedEpisode:
+    """An episode as a worker hands it over."""
+
+    index: int
+    """Its index."""
+    frames: UInt8[np.ndarray, "T 84 84"]
+    """Frame seen before each action."""
+    actions: UInt8[np.ndarray, "T"]
+    """Actions, as indices of the 18-action vocabulary."""
+    rewards: Float32[np.ndarray, "T"]
+    """Rewards as the game gave them."""
+    ended: bool
+    """True if the game was over, False if it was cut short."""
+    behaviour: str
+    """What played, its numbers drawn, in the words of the command line."""
+    seed: int
+    """Seed of its no-ops, sticky actions and behaviour."""
+    preprocessing: str
+    """How frames were made, in words."""
+
+
+class EpisodePlayer:
+    """Plays episodes of one game, one at a time.
+
+    Args:
+        settings: what decides the episodes.
+
+    Raises:
+        UserError: unknown game or behaviour.
+    """
+
+    def __init__(self, settings: PlaySettings) -> None:
+        self._settings = settings
+        self._game = find_game(settings.game)
+        self._mixture = parse_mixture(settings.behaviour, self._game)
+        self._emulator = AtariEmulator(
+            self._game, seed=0, sticky_action_probability=settings.sticky_action_probability
+        )
+        self._simulator = AtariEmulator(self._game, seed=0)
+
+    def play(self, index: int, report: Callable[[int], bool]) -> PlayedEpisode | None:
+        """Play one episode.
+
+        Args:
+            index: which episode.
+            report: told the decisions made since it was last told; returns whether to go on.
+
+        Returns:
+            The episode, or None if `report` stopped it.
+        """
+        seed = episode_seed(self._settings.seed, index)
+        random = np.random.default_rng(seed)
+        noops = int(random.integers(1, self._settings.max_noops + 1)) if self._settings.max_noops else 0
+        drawn = self._mixture.draw(self._settings.seed, index, random)
+        frame = self._emulator.reset(noops, seed=int(random.integers(2**63)))
+        behaviour = drawn.make(self._game, self._simulator, random)
+        frames: list[np.ndarray] = []
+        actions: list[int] = []
+        rewards: list[float] = []
+        ended = truncated = False
+        while not (ended or truncated) and len(actions) < self._settings.max_decisions:
+            action = behaviour.act(self._emulator)
+            result = self._emulator.step(action)
+            frames.append(frame)
+            actions.append(action)
+            rewards.append(result.reward)
+            frame, ended, truncated = result.frame, result.ended, result.truncated
+            if len(actions) % _DECISIONS_PER_REPORT == 0 and not report(_DECISIONS_PER_REPORT):
+                return None
+        report(len(actions) % _DECISIONS_PER_REPORT)
+        return PlayedEpisode(
+            index=index,
+            frames=np.stack(frames),
+            actions=np.array(actions, dtype=np.uint8),
+            rewards=np.array(rewards, dtype=np.float32),
+            ended=ended,
+            behaviour=str(drawn),
+            seed=seed,
+            preprocessing=self._emulator.preprocessing,
+        )
+
+
+def episode_seed(seed: int, index: int) -> int:
+    """Seed of one episode, 0 to 2^63 - 1: a hash of the collection's seed and the episode's index."""
+    words = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def play_in_order(
+    settings: PlaySettings,
+    *,
+    first: int,
+    steps: int,
+    workers: int,
+    show: Callable[[int], None],
+) -> Generator[PlayedEpisode]:
+    """Play episodes `first`, `first` + 1, ... in parallel until they hold at least `steps` steps.
+
+    The episodes and their order do not depend on the number of workers. What workers have begun beyond
+    the last episode is abandoned.
+
+    Args:
+        settings: what decides the episodes.
+        first: index of the first episode.
+        steps: steps wanted; the last episode is whole, so there may be more.
+        workers: processes that play.
+        show: told now and then how many steps are played so far, unfinished episodes included.
+
+    Raises:
+        UserError: unknown game or behaviour, or a worker process died.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop, played = context.Event(), context.Value("q", 0)
+    executor = ProcessPoolExecutor(workers, context, _start_worker, (settings, stop, played))
+    waiting: deque[Future[PlayedEpisode | None]] = deque()
+    collected, following = 0, first
+    try:
+        while collected < steps:
+            # Twice the workers: while a long episode is waited for, the others have something to do.
+            while len(waiting) < 2 * workers:
+                with _interrupts_ignored():
+                    waiting.append(executor.submit(_play, following))
+                following += 1
+            episode = _wait_for(waiting.popleft(), lambda: show(played.value))
+            collected += len(episode.actions)
+            yield episode
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a playing process died, perhaps for lack of memory; try again with fewer --workers"
+        ) from error
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+def _wait_for(future: Future[PlayedEpisode | None], show: Callable[[], None]) -> PlayedEpisode:
+    while True:
+        try:
+            episode = future.result(timeout=_SECONDS_PER_REPORT)
+        except TimeoutError:
+            show()
+            continue
+        show()
+        assert episode is not None  # None only after `stop`, when nobody waits any more
+        return episode
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    # Ctrl-C goes to all processes of a terminal. Workers inherit that they ignore it, from their first
+    # moment on, and are told to stop by the process that collects.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+class _Worker:
+    """What a worker process keeps between episodes."""
+
+    player: EpisodePlayer
+    stop: Event
+    played: Synchronized
+
+
+def _start_worker(settings: PlaySettings, stop: Event, played: Synchronized) -> None:
+    cv2.setNumThreads(1)
+    _Worker.player, _Worker.stop, _Worker.played = EpisodePlayer(settings), stop, played
+
+
+def _play(index: int) -> PlayedEpisode | None:
+    return _Worker.player.play(index, _report)
+
+
+def _report(decisions: int) -> bool:
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():
+        # Killed without a chance to say so: there is nobody left to play for.
+        os._exit(1)
+    with _Worker.played.get_lock():
+        _Worker.played.value += decisions
+    return not _Worker.stop.is_set()
