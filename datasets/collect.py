@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tyro
@@ -25,8 +26,12 @@ from datasets.behaviour_mixtures import Mixture, describe_kinds, parse_mixture
 from datasets.errors import UserError, run_command
 from datasets.games import find_game
 from datasets.playing import PlayedEpisode, PlaySettings, play_in_order
-from datasets.segments import Episode
-from datasets.store import EpisodeWriter
+
+# Every worker process loads this module again, and stores load PyTorch, which no worker needs: it takes
+# longer than all the rest and some 200 MB a process. So they are loaded where they are used.
+if TYPE_CHECKING:
+    from datasets.segments import Episode
+    from datasets.store import EpisodeWriter
 
 _MIXTURES = """
 
@@ -90,6 +95,8 @@ def collect(config: CollectConfig) -> None:
             disk; every existing file is left as it was.
         KeyboardInterrupt: passed on after the complete episodes are kept.
     """
+    from datasets.store import EpisodeWriter
+
     game = find_game(config.game)
     mixture = parse_mixture(config.behaviour, game)
     if config.out.exists() and not config.append:
@@ -138,6 +145,8 @@ def _write_episodes(
 
 def to_episode(played: PlayedEpisode, game: str) -> Episode:
     """The episode as stores hold it."""
+    from datasets.segments import Episode
+
     ends = np.zeros(len(played.actions), dtype=np.uint8)
     ends[-1] = played.ended
     return Episode(
