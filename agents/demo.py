@@ -5,31 +5,41 @@
     python -m agents.demo --budget 0.1        a tenth of the data, training and games: a rehearsal
 
 For each game it collects play by imperfect behaviours, trains a tiny world-action model on nothing
-but that play, and lets it play new games with and without the beam planner. What came of it is a
-table in the terminal and a page, `demo/report.html`, with pictures and videos. Finished stages are
+but that play, and lets it play new games with and without the beam planner. The games go side by
+side, each on its share of the cores; what each prints is in `demo/<game>/log.txt`. What came of it is
+a table in the terminal and a page, `demo/report.html`, with pictures and videos. Finished stages are
 kept: run again after an interruption, it goes on where it was.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import tyro
+from datasets.collect import CollectConfig, collect
 
 from agents.demo_games import DEMO_GAMES, DemoGame
 from agents.demo_report import GameOutcome, PlayerOutcome, print_outcomes, write_report
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RandomPlayer, RolloutConfig, play_episodes
-from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
 from datasets.games import find_game
 from datasets.store import EpisodeStore
 from train import train
 from world_model.checkpoint import list_checkpoints
 from world_model.recipes import TrainConfig, parse_command_line
+
+LOG = "log.txt"
+STATUS_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,46 @@ def main() -> None:
     if not config.games:
         raise UserError("no --games: name one of " + ", ".join(DEMO_GAMES))
     started = time.perf_counter()
-    outcomes = [show(config, find_demo_game(name)) for name in config.games]
+    outcomes = show_side_by_side(config, [find_demo_game(name) for name in config.games])
     page = config.out / "report.html"
     write_report(page, outcomes, seconds=time.perf_counter() - started, budget=config.budget)
     print_outcomes(outcomes)
     print(f"\n{page.absolute()}: open it in a browser")
+
+
+def show_side_by_side(config: DemoConfig, demos: Sequence[DemoGame]) -> list[GameOutcome]:
+    """Go through all games at once, one process a game, and say every few seconds how far they are."""
+    threads = max(1, (os.cpu_count() or 1) // len(demos))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(demos), mp_context=context) as processes:
+        games = {demo.game: processes.submit(show_alone, config, demo, threads) for demo in demos}
+        started = time.perf_counter()
+        while wait(games.values(), timeout=STATUS_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+            minutes = (time.perf_counter() - started) / 60
+            for game in games:
+                print(f"[{minutes:4.1f} min] {game}: {last_words(config.out / game.lower() / LOG)}")
+            if any(game.done() and game.exception() for game in games.values()):
+                break
+        return [game.result() for game in games.values()]
+
+
+def show_alone(config: DemoConfig, demo: DemoGame, threads: int) -> GameOutcome:
+    """Go through one game in a process of its own, all that it prints going to its log."""
+    torch.set_num_threads(threads)
+    log = config.out / demo.game.lower() / LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        return show(config, demo)
+
+
+def last_words(log: Path) -> str:
+    """The newest state of the newest progress bar, or the newest line, of a log."""
+    if not log.exists():
+        return "starting"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        lines = file.read().decode(errors="ignore").replace("\r", "\n").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "starting")
 
 
 def find_demo_game(name: str) -> DemoGame:
@@ -160,9 +205,7 @@ def play(config: DemoConfig, demo: DemoGame, run: Path, folder: Path) -> list[Pl
             )
         )
         scores = np.array([result.score for result in evaluation.results])
-        outcomes.append(
-            PlayerOutcome(name, scores, folder / f"{name}.mp4", evaluation.decisions_per_second)
-        )
+        outcomes.append(PlayerOutcome(name, scores, folder / f"{name}.mp4", evaluation.decisions_per_second))
     return outcomes
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from agents.acting import ActingConfig
 from world_model.losses import LossConfig
 from world_model.recipes import RECIPES, TrainConfig
+from world_model.training import OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,43 @@ class DemoGame:
     """How it is trained; data, run and seed are filled in."""
     acting: ActingConfig
     """How the planned agent acts; the greedy one does the same without planning."""
+
+
+_TINY = replace(
+    RECIPES["tiny"],
+    context_frames=4,
+    stride=2,
+    tokenizer_steps=2000,
+    batch_size=6,
+    world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
+    joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
+    loss=LossConfig(td_target="monte_carlo", discount=0.97, supervised_weight=1.0),
+    value_range=(-5.0, 5.0),
+)
+
+DEMO_GAMES: dict[str, DemoGame] = {
+    "Freeway": DemoGame(
+        game="Freeway",
+        question="Does learning work at all? The recorded players hesitate: they walk up with probabilities from "
+        "0.3 to 0.9. Who learns from them that walking up pays, and does nothing else, scores far more than they.",
+        behaviour="up=0.3..0.9",
+        steps=20_000,
+        max_decisions=1000,
+        episodes=10,
+        recipe=replace(_TINY, world_steps=500, joint_steps=1500),
+        acting=ActingConfig(beam_width=2, horizon=2, context_frames=4, discount=0.97),
+    ),
+    "Pong": DemoGame(
+        game="Pong",
+        question="What does planning add? The recorded players follow the ball, and do something random instead "
+        "in up to all of their decisions. Their returns hardly tell single actions apart, so the Q head alone "
+        "plays badly; looking two frames ahead in the world model helps it.",
+        behaviour="tracker@0..0.5:0.7,tracker@0.5..1:0.3",
+        steps=60_000,
+        max_decisions=300,
+        episodes=16,
+        recipe=replace(_TINY, world_steps=3000, joint_steps=4000),
+        acting=ActingConfig(beam_width=2, horizon=2, context_frames=4, discount=0.97),
+    ),
+}
+"""The games of the demo."""

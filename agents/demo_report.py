@@ -109,17 +109,19 @@ def write_report(page: Path, outcomes: Sequence[GameOutcome], *, seconds: float,
     """
     report = Report("worldbeam: what a tiny world-action model learned from other players' games")
     report.text(
-        "For each game below, imperfect players were recorded, a model of less than a million parameters was "
-        "trained on these recordings alone (it never touched the game), and then it played new games: once "
-        "taking the action its Q head likes best (greedy), once searching with the beam planner inside its own "
-        "world model (planned)."
+        "For each game below, imperfect players were recorded, a model of less than a million parameters "
+        "was trained on these recordings alone (it never touched the game), and then it played new games: "
+        "once taking the action its Q head likes best (greedy), once searching with the beam planner inside "
+        "its own world model (planned)."
     )
     report.text(
-        f"Everything took {seconds / 60:.1f} minutes on {os.cpu_count()} cores. Scores are means over whole games "
+        f"Everything took {seconds / 60:.1f} minutes on {os.cpu_count()} cores. Scores are means over games "
         "cut at a fixed length, with 95% bootstrap intervals over games; one training seed each."
     )
     if budget != 1.0:
-        report.text(f"This was a rehearsal with {budget:g} of the usual budget: read nothing into the scores.")
+        report.text(
+            f"This was a rehearsal with {budget:g} of the usual budget: read nothing into the scores."
+        )
     for outcome in outcomes:
         _add_game(report, page, outcome)
     report.heading("What this does not show")
@@ -171,7 +173,10 @@ def _learning_curves(run: Path) -> Figure:
     for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         trained = [(line["step"], line[name]) for line in lines if name in line]
         aside = [(line["step"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
-        for points, style, legend in ((trained, {"alpha": 0.4}, "training"), (aside, {"marker": "o"}, "held out")):
+        for points, style, legend in (
+            (trained, {"alpha": 0.4}, "training"),
+            (aside, {"marker": "o"}, "held out"),
+        ):
             if points:
                 axes.plot(*np.array(points).T, label=legend, markersize=3, **style)
                 axes.legend(frameon=False)

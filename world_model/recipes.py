@@ -45,6 +45,8 @@ class TrainConfig:
     """Kind of the tokenizer."""
     context_frames: int = 8
     """Frames of a training segment, and the longest context the model can act or plan in."""
+    value_range: tuple[float, float] = (-10.0, 10.0)
+    """Ends of the support of the return distribution; returns count each reward's sign, discounted."""
     stride: int = 4
     """Steps between the starts of neighbouring segments of an episode."""
     padding: Literal["right", "left"] = "right"
@@ -125,6 +127,7 @@ class TrainConfig:
 _PUBLISHED = TrainConfig(
     run=Path("runs/published"),
     tokenizer="published",
+    value_range=(-10.0, 30.0),
     tokenizer_steps=250_000,
     tokenizer_batch=2048,
     tokenizer_optimizer=OptimizerConfig(1e-4, weight_decay=0.0),
@@ -188,6 +191,7 @@ def parse_command_line(arguments: Sequence[str] | None = None, description: str 
             size=source.size,
             tokenizer=source.tokenizer,
             context_frames=source.context_frames,
+            value_range=source.value_range,
             loss=source.loss,
         )
         default = finetuning(recipe)
@@ -216,6 +220,6 @@ def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
         asked, was = getattr(config, field.name), getattr(stored, field.name)
         if asked != was and field.name not in ("run", "resume", "max_steps", "device"):
             raise UserError(
-                f"--{field.name.replace('_', '-')} {asked} contradicts {config.run}, which has {was}; --resume "
-                "goes on unchanged: drop the option, or start another run with --from"
+                f"--{field.name.replace('_', '-')} {asked} contradicts {config.run}, which has {was}; "
+                "--resume goes on unchanged: drop the option, or start another run with --from"
             )

@@ -67,8 +67,11 @@ def begin(config: TrainConfig, device: torch.device) -> TrainingState:
 def fresh_model(config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> WorldActionModel:
     """A model of the configured size for this tokenizer, its weights drawn from the run's seed."""
     torch.manual_seed(step_seeds(config.seed, 0)[1])
+    size = SIZES[config.size]
+    low, high = config.value_range
     model_config: WorldActionConfig = replace(
-        SIZES[config.size],
+        size,
+        q_head=replace(size.q_head, value_min=low, value_max=high),
         vocab_size=tokenizer.config.vocab_size,
         tokens_per_frame=tokenizer.config.tokens_per_frame,
         max_blocks=config.context_frames,
