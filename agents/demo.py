@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from datasets.collect import CollectConfig, collect
 
 from agents.demo_games import DEMO_GAMES, DemoGame
 from agents.demo_report import GameOutcome, PlayerOutcome, print_outcomes, write_report
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RandomPlayer, RolloutConfig, play_episodes
+from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
 from datasets.games import find_game
 from datasets.store import EpisodeStore

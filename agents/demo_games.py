@@ -47,8 +47,8 @@ _TINY = replace(
 DEMO_GAMES: dict[str, DemoGame] = {
     "Freeway": DemoGame(
         game="Freeway",
-        question="Does learning work at all? The recorded players hesitate: they walk up with probabilities from "
-        "0.3 to 0.9. Who learns from them that walking up pays, and does nothing else, scores far more than they.",
+        question="Does learning work at all? The recorded players hesitate: they walk up with probabilities "
+        "from 0.3 to 0.9. Who learns from them that walking up pays scores far more than they do.",
         behaviour="up=0.3..0.9",
         steps=20_000,
         max_decisions=1000,
@@ -58,9 +58,9 @@ DEMO_GAMES: dict[str, DemoGame] = {
     ),
     "Pong": DemoGame(
         game="Pong",
-        question="What does planning add? The recorded players follow the ball, and do something random instead "
-        "in up to all of their decisions. Their returns hardly tell single actions apart, so the Q head alone "
-        "plays badly; looking two frames ahead in the world model helps it.",
+        question="What does planning add? The recorded players follow the ball, but many of their decisions "
+        "are random. Returns of such play hardly tell one action from another, which is hard on the Q head "
+        "alone. The planner asks it about states two steps ahead instead, where actions have had effect.",
         behaviour="tracker@0..0.5:0.7,tracker@0.5..1:0.3",
         steps=60_000,
         max_decisions=300,

@@ -126,8 +126,8 @@ def write_report(page: Path, outcomes: Sequence[GameOutcome], *, seconds: float,
         _add_game(report, page, outcome)
     report.heading("What this does not show")
     report.text(
-        "One training seed says nothing of how much luck was in it. The games are short and not sticky, so the "
-        "scores cannot be compared with published ones. The models are hundreds of times smaller than the "
+        "One training seed says nothing of how much luck was in it. The games are short and not sticky, so "
+        "the scores cannot be compared with published ones. The models are hundreds of times smaller than the "
         "published ones and saw minutes of play instead of months."
     )
     report.write(page)
@@ -159,8 +159,8 @@ def _add_game(report: Report, page: Path, outcome: GameOutcome) -> None:
 
 _PICTURES = {
     "tokenizer_reconstruction": "Held-out frames above, the same frames redrawn from their 36 tokens below.",
-    "joint_imagination": "A held-out piece of play above; below, the model was shown its first half and imagined "
-    "the second under the same actions.",
+    "joint_imagination": "A held-out piece of play above; below, the model was shown its first half and "
+    "imagined the second under the same actions.",
 }
 
 
