@@ -180,7 +180,12 @@ def _to_episode(
 ) -> Episode:
     actions = np.asarray(data.actions)
     if num_actions == NUM_ACTIONS:
-        actions = np.where((actions >= 0) & (actions < NUM_ACTIONS), actions, 255).astype(np.uint8)
+        wrong = actions[(actions < 0) | (actions >= NUM_ACTIONS)]
+        if len(wrong):
+            raise UserError(
+                f"{where}, actions: takes action {wrong[0]}, and there are {NUM_ACTIONS}; download it again"
+            )
+        actions = actions.astype(np.uint8)
     else:
         actions = full_actions(actions, game, f"{where}, actions")
     ends = np.asarray(data.terminations).astype(np.uint8)

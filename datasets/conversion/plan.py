@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -28,6 +28,7 @@ _PART_VERSION = 1
 _STEPS_PER_PART = 1 << 16
 
 
+@runtime_checkable
 class Part(Protocol):
     """Episodes that are read and written together by one process; it must be picklable."""
 

@@ -53,11 +53,18 @@ def write_parts(jobs: Sequence[Job], num_workers: int, on_steps: Callable[[int],
             _write_part(job, on_steps)
         return 0.0
     waiting = list(reversed(jobs))
+    busy: dict[Connection, Job] = {}
     peaks: dict[Connection, float] = {}
+
+    def give_work(connection: Connection) -> None:
+        if waiting:
+            busy[connection] = waiting.pop()
+            with _told_death(busy[connection]):
+                connection.send(busy[connection])
+
     with ExitStack() as stack:
-        busy = {stack.enter_context(_worker()): waiting.pop() for _ in range(num_workers)}
-        for connection, job in busy.items():
-            connection.send(job)
+        for connection in [stack.enter_context(_worker()) for _ in range(num_workers)]:
+            give_work(connection)
         while busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
@@ -67,9 +74,7 @@ def write_parts(jobs: Sequence[Job], num_workers: int, on_steps: Callable[[int],
                     continue
                 peaks[connection] = message
                 del busy[connection]
-                if waiting:
-                    busy[connection] = waiting.pop()
-                    connection.send(busy[connection])
+                give_work(connection)
     return sum(peaks.values())
 
 
@@ -84,16 +89,23 @@ def _write_part(job: Job, on_steps: Callable[[int], object]) -> None:
 
 def _receive(connection: Connection, job: Job) -> int | float:
     """Steps written (int), or a worker's peak memory (float) when it has finished its part."""
-    try:
+    with _told_death(job):
         message = connection.recv()
-    except EOFError as error:
+    if isinstance(message, BaseException):
+        raise message
+    return message
+
+
+@contextmanager
+def _told_death(job: Job) -> Iterator[None]:
+    """Tell of a worker that is gone as a `UserError`."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
         raise UserError(
             f"{job.path} was not written: its worker process was killed, perhaps for want of memory; "
             "run again with fewer workers, and finished parts are kept"
         ) from error
-    if isinstance(message, BaseException):
-        raise message
-    return message
 
 
 @contextmanager
@@ -121,7 +133,7 @@ def _work(connection: Connection) -> None:
             job: Job = connection.recv()
             try:
                 _write_part(job, connection.send)
-            except BrokenPipeError:
+            except ConnectionError:
                 raise
             except Exception as error:
                 if not isinstance(error, UserError):
@@ -129,5 +141,5 @@ def _work(connection: Connection) -> None:
                 connection.send(error)
             else:
                 connection.send(peak_memory_mb())
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             return
