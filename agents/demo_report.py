@@ -127,8 +127,8 @@ def write_report(page: Path, outcomes: Sequence[GameOutcome], *, seconds: float,
     report.heading("What this does not show")
     report.text(
         "One training seed says nothing of how much luck was in it. The games are short and not sticky, so "
-        "the scores cannot be compared with published ones. The models are hundreds of times smaller than the "
-        "published ones and saw minutes of play instead of months."
+        "the scores cannot be compared with published ones. The models are hundreds of times smaller than "
+        "the published ones, and saw an hour of play instead of months."
     )
     report.write(page)
 

@@ -26,7 +26,8 @@ from world_model.checkpoint import list_checkpoints
 
 TINY = (
     "--tokenizer-steps 40 --world-steps 40 --joint-steps 40 --batch-size 4 --tokenizer-batch 16 "
-    "--context-frames 4 --target-update-every 10 --loop.save-every 7 --loop.held-out-every 25 --allow-collapse"
+    "--context-frames 4 --target-update-every 10 --loop.save-every 7 --loop.held-out-every 25 "
+    "--allow-collapse"
 ).split()
 PUBLISHED = (
     "--tokenizer-steps 2 --world-steps 2 --joint-steps 2 --batch-size 1 --tokenizer-batch 2 "

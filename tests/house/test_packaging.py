@@ -12,11 +12,8 @@ PACKAGES = ("agents", "datasets", "planning", "world_model", "train")
 
 def test_a_built_wheel_holds_no_package_of_ours(tmp_path):
     """A wheel with a top-level `datasets` would overwrite Hugging Face's."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(ROOT)],
-        check=True,
-        capture_output=True,
-    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run([*pip, "--wheel-dir", str(tmp_path), str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = {name.split("/")[0].removesuffix(".py") for name in zipfile.ZipFile(wheel).namelist()}
     assert not names & set(PACKAGES)

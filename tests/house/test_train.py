@@ -22,8 +22,8 @@ from world_model.recipes import RECIPES, parse_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
-    "--tokenizer-steps 3 --world-steps 3 --joint-steps 4 --batch-size 2 --tokenizer-batch 4 --context-frames 3 "
-    "--target-update-every 2 --loop.save-every 2 --loop.held-out-every 3 --device cpu --allow-collapse"
+    "--tokenizer-steps 3 --world-steps 3 --joint-steps 4 --batch-size 2 --tokenizer-batch 4 "
+    "--context-frames 3 --target-update-every 2 --loop.save-every 2 --loop.held-out-every 3 --device cpu --allow-collapse"
 ).split()
 
 
@@ -107,10 +107,9 @@ def test_a_kill_at_a_random_moment_costs_nothing(store, tmp_path):
 
 def test_fine_tuning_starts_from_the_weights_on_another_game(store, tmp_path):
     run(store, tmp_path / "first", "--games", "Pong")
-    config = parse_command_line(
-        ["--from", str(tmp_path / "first"), "--run", str(tmp_path / "second"), "--data", str(store)]
-        + ["--games", "Breakout", "--joint-steps", "2", "--batch-size", "2", "--allow-collapse"]
-    )
+    arguments = ["--from", str(tmp_path / "first"), "--run", str(tmp_path / "second"), "--data", str(store)]
+    options = "--games Breakout --joint-steps 2 --batch-size 2 --allow-collapse".split()
+    config = parse_command_line([*arguments, *options])
     assert (config.tokenizer_steps, config.world_steps, config.context_frames) == (0, 0, 3)
     assert config.loss.supervised_weight == 0.5
     state = train(config)
