@@ -24,7 +24,7 @@ check: $(VENV)/.installed
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.planner
 
 clean:
 	rm -rf $(VENV) build *.egg-info

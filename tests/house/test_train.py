@@ -23,7 +23,8 @@ from world_model.recipes import RECIPES, parse_command_line
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
     "--tokenizer-steps 3 --world-steps 3 --joint-steps 4 --batch-size 2 --tokenizer-batch 4 "
-    "--context-frames 3 --target-update-every 2 --loop.save-every 2 --loop.held-out-every 3 --device cpu --allow-collapse"
+    "--context-frames 3 --target-update-every 2 --loop.save-every 2 --loop.held-out-every 3 "
+    "--device cpu --allow-collapse"
 ).split()
 
 
