@@ -60,7 +60,12 @@ KINDS = (
         lambda game, _, random, value: RandomPlay(game, value, random),
         default=0.9,
     ),
-    Kind("tracker", "meets the ball where it will come", _tracker, games=("Breakout", "Pong")),
+    Kind(
+        "tracker",
+        "meets the ball where it will come; @0.02 gets it out of endless rallies",
+        _tracker,
+        games=("Breakout", "Pong"),
+    ),
     Kind(
         "up",
         "walks up with probability VALUE",
