@@ -30,7 +30,7 @@ ARRAYS = {"observation": "uint8", "action": "int32", "reward": "float32", "termi
 LAYOUT = "<root>/<Game>/<agent>/replay_logs/$store$_{observation,action,reward,terminal}_ckpt.<number>.gz"
 """Where the files are, for messages."""
 
-_OBSERVATION_FILE = re.compile(r"\$store\$_observation_ckpt\.(\d+)\.gz")
+_FILE = re.compile(rf"\$store\$_(?:{'|'.join(ARRAYS)})_ckpt\.(\d+)\.gz")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def find_checkpoints(
     Raises:
         UserError: an agent is not there, there are no checkpoints, or one of the four files is missing.
     """
-    there = {int(entry.name): entry for entry in (root / game).iterdir() if entry.name.isdecimal()}
+    entries = (entry for entry in (root / game).iterdir() if entry.is_dir() and entry.name.isdecimal())
+    there = {int(entry.name): entry for entry in entries}
     missing = sorted(set(agents) - set(there))
     if missing:
         raise UserError(
@@ -150,8 +151,8 @@ def find_checkpoints(
     found: list[Checkpoint] = []
     for agent in sorted(agents or there):
         folder = there[agent] / "replay_logs"
-        names = (_OBSERVATION_FILE.fullmatch(entry.name) for entry in folder.glob("*.gz"))
-        present = sorted(int(name[1]) for name in names if name)
+        names = (_FILE.fullmatch(entry.name) for entry in folder.glob("*.gz"))
+        present = sorted({int(name[1]) for name in names if name})
         found += [
             Checkpoint(game, agent, number, folder)
             for number in present
@@ -165,7 +166,7 @@ def find_checkpoints(
         for array in ARRAYS:
             if not checkpoint.path(array).exists():
                 raise UserError(
-                    f"{checkpoint.path(array)} is missing, while the observations of the same checkpoint are "
+                    f"{checkpoint.path(array)} is missing, while other arrays of the same checkpoint are "
                     "there; download it"
                 )
     return found

@@ -187,6 +187,7 @@ FAULTS = {
     "scalar": ("reward", lambda p: replace_by(p, lambda a: a[0]), r"float32 \[\]; expected"),
     "Fortran order": ("observation", lambda p: replace_by(p, np.asfortranarray), "Fortran order"),
     "missing": ("terminal", lambda p: p.unlink(), "is missing"),
+    "missing frames": ("observation", lambda p: p.unlink(), "is missing"),
 }
 
 

@@ -1,5 +1,6 @@
 """A plan is carried out the same by any number of workers, and goes on after any kind of end."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -136,6 +137,36 @@ def test_a_failure_before_any_part_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="part 1 is damaged"):
         convert(plan, tmp_path / "out", 1, progress=False)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_conversions_into_one_store_are_refused(tmp_path):
+    folder = tmp_path / "out" / ".Pong.parts"
+    folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match=r"another conversion is writing .*Pong\.h5"):
+        convert(make_plan(tmp_path), tmp_path / "out", 1, progress=False)
+    os.close(handle)
+    convert(make_plan(tmp_path), tmp_path / "out", 1, progress=False)
+    assert seeds(tmp_path / "out") == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot write .*Pong\.h5"):
+        convert(make_plan(tmp_path), tmp_path / "out", 1, progress=False)
+
+
+def test_parts_of_another_plan_are_not_used_and_go(tmp_path):
+    with pytest.raises(UserError):
+        convert(make_plan(tmp_path, "damage"), tmp_path / "out", 1, progress=False)
+    parts = [FakePart(number, tmp_path / "log") for number in (5, 6)]
+    report = convert(
+        Plan("Pong", parts, in_order([2, 2]), SUMMARY), tmp_path / "out", 1, progress=False
+    ).report
+    assert report.reused_steps == 0
+    assert seeds(tmp_path / "out") == [10, 11, 12, 13]
+    assert not (tmp_path / "out" / ".Pong.parts").exists()
 
 
 def test_the_same_plan_is_not_carried_out_twice(tmp_path):
