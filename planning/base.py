@@ -6,6 +6,7 @@ Letters: B roots, M node rows of the largest tree, A actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,6 +45,11 @@ class Tree:
     q_value: Float[np.ndarray, "B M A"]
     """Return expected from each action here; -inf where illegal."""
 
+    @property
+    def tree(self) -> Tree:
+        """The tree itself."""
+        return self
+
 
 @dataclass(frozen=True)
 class SearchTree(Tree):
@@ -51,7 +57,7 @@ class SearchTree(Tree):
 
     Row i was made by simulation i; a simulation that ended in a state already known leaves its row
     empty. `score` is the mean of all returns seen from a state on, its own `value` first, and
-    `q_value` the same for its actions, 0 where never visited. All arrays are read-only.
+    `q_value` the same for its actions, 0 where never visited.
     """
 
     visits: Int[np.ndarray, "B M"]
@@ -66,6 +72,15 @@ class SearchTree(Tree):
     """Simulations through each action; -1 where illegal."""
     children: Int[np.ndarray, "B M A"]
     """Row that each action leads to, or -1."""
+
+
+class HoldsTree(Protocol):
+    """Something that can show its tree."""
+
+    @property
+    def tree(self) -> Tree:
+        """The tree."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,13 @@ class SearchResult:
     """Evaluated states below each action of the root."""
     best_node: Int[np.ndarray, "B"]
     """Row of the node that the chosen plan ends at."""
-    tree: Tree
-    """Everything that was evaluated."""
+    searched: HoldsTree
+    """What the search leaves behind."""
+
+    @property
+    def tree(self) -> Tree:
+        """Everything that was evaluated; tree searches make a `SearchTree` of it when first asked."""
+        return self.searched.tree
 
 
 def best_path(result: SearchResult, row: int) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P+1"]]:

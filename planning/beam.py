@@ -201,7 +201,7 @@ def _result(nodes: _Nodes, kept: _Nodes, roots: _Nodes, num_nodes: np.ndarray) -
         root_q_value=_searched_q_value(below, roots),
         visit_counts=visit_counts,
         best_node=best.row,
-        tree=_tree(nodes, num_nodes),
+        searched=_tree(nodes, num_nodes),
     )
 
 

@@ -6,6 +6,7 @@ Letters: B roots, M evaluated nodes, A actions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def check_evaluation(
     _refuse((np.isnan(evaluation.q_value) & legal).any(axis=1), evaluation, "q_value", describe)
     impossible = np.any(legal & (np.isnan(logits) | (logits == np.inf)), axis=1)
     without_choice = legal.any(axis=1) & ~np.any(legal & (logits > -np.inf), axis=1)
-    _refuse(np.logical_or(impossible, without_choice), evaluation, "prior_logits", describe)
+    _refuse(impossible | without_choice, evaluation, "prior_logits", describe)
     outside = (evaluation.discount < lowest_discount) | (evaluation.discount > 1)
     if outside.any():
         row = int(outside.argmax())
@@ -87,7 +88,7 @@ def check_evaluation(
         )
 
 
-def _refuse(bad: np.ndarray, evaluation: Evaluation, field: str, describe: Callable[[int], str]) -> None:
+def _refuse(bad: Any, evaluation: Evaluation, field: str, describe: Callable[[int], str]) -> None:
     if bad.any():
         row = int(bad.argmax())
         values = np.atleast_1d(getattr(evaluation, field)[row])

@@ -14,13 +14,12 @@ from jaxtyping import Int
 
 from planning.base import SearchResult
 from planning.layout import (
-    EDGE_VISITS,
     EPSILON,
     GUMBEL,
+    LOWEST_SCORE,
     MIXED,
     NUM_CONSIDERED,
     NUM_CONSTANTS,
-    OLD_VISITS,
     RESCALE,
     ROOT_SCORE,
     TINY,
@@ -37,9 +36,10 @@ from planning.tree_search import (
     grow,
     kernel_module,
     masked_softmax,
+    root_edges,
     search_result,
+    set_root_policy,
     tree_switches,
-    write_root_prior,
 )
 
 
@@ -100,13 +100,13 @@ def gumbel_muzero(
         )
     roots = begin(model, observation, num_simulations, max_depth, options, resume)
     buffers, legal_mask, num_actions = roots.buffers, roots.legal_mask, roots.buffers.num_actions
-    write_root_prior(buffers, masked_softmax(roots.logits, legal_mask))
     sample = noise.policy
     if sample is None:
         sample = gumbel_scale * gumbel_noise(root_seeds(seed, len(legal_mask)), POLICY, num_actions)
     legal_logits = np.where(legal_mask, roots.logits, -np.inf)
-    buffers.work[:, ROOT_SCORE] = sample + (legal_logits - legal_logits.max(axis=1, keepdims=True))
-    buffers.work[:, OLD_VISITS] = buffers.ints[:, 0, EDGE_VISITS:-num_actions]
+    score = sample + (legal_logits - legal_logits.max(axis=1, keepdims=True))
+    buffers.work[:, ROOT_SCORE] = score
+    set_root_policy(roots, masked_softmax(roots.logits, legal_mask), np.maximum(score, LOWEST_SCORE))
     considered = np.minimum(legal_mask.sum(axis=1), max_num_considered_actions)
     buffers.state[NUM_CONSIDERED] = considered
 
@@ -121,13 +121,13 @@ def gumbel_muzero(
         exploration=np.zeros(1, dtype=options.dtype),
         sequence=considered_visits(int(considered.max()), num_simulations),
     )
-    grow(model, roots, rule, options)
+    grow(model, buffers, rule, options)
     weights = np.empty(legal_mask.shape, dtype=options.dtype)
     action = np.empty(len(legal_mask), dtype=np.int64)
     kernel_module(options).improved_policy(
-        buffers.floats, buffers.ints, buffers.work, switches, constants, weights, action
+        buffers.floats, buffers.ints, buffers.root_rows, buffers.work, switches, constants, weights, action
     )
-    return search_result(buffers, action, weights, options)
+    return search_result(buffers, action, weights, root_edges(buffers), options)
 
 
 @lru_cache(maxsize=16)

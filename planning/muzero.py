@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from planning.base import SearchResult
-from planning.layout import EDGE_VISITS, EPSILON, NUM_CONSTANTS, PUCT, VISITS, Buffers
+from planning.layout import EPSILON, NUM_CONSTANTS, PUCT, VISITS, Buffers
 from planning.model import PlanningError, PlanningModel
 from planning.noise import CHOICE, POLICY, dirichlet_noise, gumbel_noise, root_seeds
 from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions
@@ -22,9 +22,10 @@ from planning.tree_search import (
     begin,
     grow,
     masked_softmax,
+    root_edges,
     search_result,
+    set_root_policy,
     tree_switches,
-    write_root_prior,
 )
 
 NO_SEQUENCE = np.zeros((1, 1), dtype=np.int64)
@@ -90,28 +91,27 @@ def muzero(
         )
     roots = begin(model, observation, num_simulations, max_depth, options, resume)
     seeds = root_seeds(seed, len(roots.logits))
-    write_root_prior(
-        roots.buffers, _root_policy(roots, dirichlet_fraction, dirichlet_alpha, seeds, noise, options)
-    )
+    set_root_policy(roots, _root_policy(roots, dirichlet_fraction, dirichlet_alpha, seeds, noise, options))
     constants = np.zeros(NUM_CONSTANTS, dtype=options.dtype)
     constants[EPSILON] = 1e-8
     rule = Rule(
         switches=tree_switches(PUCT, max_depth, options),
         constants=constants,
         exploration=exploration_weights(
-            _largest_count(roots.buffers, num_simulations), pb_c_init, pb_c_base, options.precision
+            largest_count(roots.buffers, num_simulations), pb_c_init, pb_c_base, options.precision
         ),
         sequence=NO_SEQUENCE,
     )
-    grow(model, roots, rule, options)
-    visits = np.maximum(roots.buffers.ints[:, 0, EDGE_VISITS : -roots.buffers.num_actions], 0)
+    grow(model, roots.buffers, rule, options)
+    edges = root_edges(roots.buffers)
+    visits = np.maximum(edges.visits, 0)
     weights = visits / visits.sum(axis=1, keepdims=True)
-    return search_result(roots.buffers, _choice(weights, temperature, seeds, noise), weights, options)
+    return search_result(roots.buffers, _choice(weights, temperature, seeds, noise), weights, edges, options)
 
 
-def _largest_count(buffers: Buffers, num_simulations: int) -> int:
-    """No node can be visited more often than its root."""
-    return int(buffers.ints[:, 0, VISITS].max()) + num_simulations
+def largest_count(buffers: Buffers, num_simulations: int) -> int:
+    """No state can be visited more often than its root."""
+    return int(buffers.ints[buffers.root_rows, VISITS].max()) + num_simulations
 
 
 @lru_cache(maxsize=16)

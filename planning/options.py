@@ -25,6 +25,9 @@ class TreeOptions:
     before illegal actions are masked rather than after."""
     precision: Literal["float32", "float64"] = "float32"
     """Type of the tree's numbers."""
+    max_batch: int | None = None
+    """Most roots that are searched at a time, one such group after the other; None for all at once.
+    A small group's trees stay in the processor's cache, a large group keeps a large model busy."""
     num_threads: int = 1
     """Threads that work on the trees of a batch; the result is the same for any number."""
     compiled: bool = True
@@ -62,3 +65,5 @@ def check_budget(num_simulations: int, max_depth: int | None, options: TreeOptio
         raise PlanningError(f"max_depth is {max_depth}; it must be at least 1, or None for no limit")
     if options.num_threads < 1:
         raise PlanningError(f"num_threads is {options.num_threads}; it must be at least 1")
+    if options.max_batch is not None and options.max_batch < 1:
+        raise PlanningError(f"max_batch is {options.max_batch}; it must be at least 1, or None for no limit")

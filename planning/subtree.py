@@ -25,6 +25,8 @@ class Roots:
     """The model's policy as it gave it, illegal actions included."""
     legal_mask: Bool[np.ndarray, "B A"]
     """True where an action is allowed."""
+    tried: Bool[np.ndarray, "B A"]
+    """True where an earlier search tried an action."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from planning.compiled import HAS_NUMBA, njit, prange, set_num_threads
+from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, prange, set_num_threads
 from planning.model import Evaluation
 
 
@@ -65,10 +65,9 @@ class TableModel:
         answer = self._answer(len(parent))
         if self.is_chance is not None:
             np.take(self.is_chance, self.next_state[parent, action], out=answer.is_chance)
-        kernel = look_up if self.num_threads == 1 else look_up_in_threads
         if self.num_threads > 1:
             set_num_threads(self.num_threads)
-        kernel(
+        (look_up if self.num_threads == 1 else look_up_in_threads)(
             self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
             self.legal_mask, parent, action,
             answer.node, answer.reward, answer.discount, answer.value, answer.q_value, answer.prior_logits,
@@ -125,8 +124,8 @@ def _look_up(
             legal_mask[row, edge] = legal_masks[state, edge]
 
 
-look_up = njit(cache=True, nogil=True)(_look_up) if HAS_NUMBA else look_up_plainly
-look_up_in_threads = njit(cache=True, nogil=True, parallel=True)(_look_up) if HAS_NUMBA else look_up_plainly
+look_up = kernel(_look_up) if HAS_NUMBA else look_up_plainly
+look_up_in_threads = parallel_kernel(_look_up) if HAS_NUMBA else look_up_plainly
 
 
 def random_table(

@@ -252,5 +252,5 @@ def test_a_model_that_answers_with_another_batch_is_refused():
             return super().step(parent[1:], action[1:])
 
     model = Short(random_table(np.random.default_rng(9), 5, 3))
-    with pytest.raises(PlanningError, match="answered 10 states"):
+    with pytest.raises(PlanningError, match="asked for 10 states of 3 actions"):
         beam_search(model, np.arange(5), beam_width=2, horizon=1)
