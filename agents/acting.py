@@ -23,6 +23,7 @@ from datasets.errors import UserError
 from datasets.games import Game
 from planning.base import SearchResult, best_path
 from planning.beam import beam_search
+from planning.muzero import muzero
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.tokenizer import Tokenizer
 from world_model.world_action_model import WorldActionModel
@@ -32,12 +33,14 @@ from world_model.world_action_model import WorldActionModel
 class ActingConfig:
     """How an agent chooses its actions."""
 
-    planner: Literal["beam", "greedy"] = "beam"
-    """Search in the world model, or take the action of highest Q at once."""
+    planner: Literal["beam", "mcts", "greedy"] = "beam"
+    """Beam search or tree search in the world model, or the action of highest Q at once."""
     beam_width: int = 2
     """Paths the beam planner keeps, and actions it tries per state."""
     horizon: int = 2
     """Steps the planner looks ahead."""
+    num_simulations: int = 20
+    """States the tree search adds to its tree."""
     context_frames: int = 8
     """Frames the agent remembers; it plans from as many of them as leave room for the horizon."""
     discount: float = 0.99
@@ -48,9 +51,9 @@ class ActingConfig:
     """Let planned paths run on through a predicted end of the episode, as the published planner does."""
 
     def __post_init__(self) -> None:
-        for name, least in (("beam_width", 1), ("horizon", 1), ("context_frames", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("beam_width", "horizon", "num_simulations", "context_frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("discount", "epsilon"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
@@ -58,7 +61,7 @@ class ActingConfig:
     @property
     def steps_ahead(self) -> int:
         """Steps this planner looks ahead: none without planning."""
-        return self.horizon if self.planner == "beam" else 0
+        return 0 if self.planner == "greedy" else self.horizon
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Decision:
     q_values: Float[np.ndarray, "E A"]
     """The Q head's value of each action; -inf where illegal."""
     planned_values: Float[np.ndarray, "E A"]
-    """Value of each action after planning; the Q head's where no path was searched."""
+    """Value of each action after planning (`SearchResult.root_q_value`); -inf where illegal."""
     search: SearchResult
     """The search behind it."""
 
@@ -192,9 +195,18 @@ class Agent:
             task_id=self._task_id(len(environments)),
             legal_mask=legal_mask.to(self._device),
         )
-        # Without planning it is the same search, none of whose steps is taken.
-        width, horizon = self.config.beam_width, self.config.steps_ahead
-        return beam_search(self._planning_model, context, beam_width=width, horizon=horizon)
+        config = self.config
+        if config.planner == "mcts":
+            return muzero(
+                self._planning_model,
+                context,
+                num_simulations=config.num_simulations,
+                max_depth=config.horizon,
+            )
+        # Without planning it is a beam search none of whose steps is taken.
+        return beam_search(
+            self._planning_model, context, beam_width=config.beam_width, horizon=config.steps_ahead
+        )
 
     def _chance(self, environments: Sequence[int]) -> tuple[Bool[np.ndarray, " E"], Int[np.ndarray, " E"]]:
         """Whether each environment explores, and the action it would take."""

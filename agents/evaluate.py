@@ -216,6 +216,8 @@ def describe_planner(acting: ActingConfig) -> str:
     """A planner in a few words."""
     if acting.planner == "greedy":
         return "no planning"
+    if acting.planner == "mcts":
+        return f"tree search, {acting.num_simulations} simulations, horizon {acting.horizon}"
     return f"beam search, width {acting.beam_width}, horizon {acting.horizon}"
 
 

@@ -9,7 +9,7 @@ once enough episodes have ended. An episode is a function of the seed, its index
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +20,12 @@ from tqdm import tqdm
 from agents.acting import Agent
 from agents.video import Scene
 from datasets.atari import AtariEmulator
+from datasets.behaviours import Behaviour, RandomPlay
 from datasets.errors import UserError
 from datasets.games import Game
 
 # What a generator made of (seed, episode, purpose) is for; the agent's own has no purpose number.
-_START, _RANDOM_PLAY = 1, 2
+_START, _BEHAVIOUR = 1, 2
 
 
 @dataclass(frozen=True)
@@ -220,18 +221,32 @@ class AgentPlayer:
         return decision.actions
 
 
-class RandomPlayer:
+class BehaviourPlayer:
+    """Plays as a behaviour that collects data does, so that it can be measured in the same games."""
+
+    def __init__(self, make: Callable[[np.random.Generator], Behaviour], *, seed: int) -> None:
+        """Let a behaviour play.
+
+        Args:
+            make: a new behaviour for an episode, given its source of chance.
+            seed: with an episode's index, decides that chance.
+        """
+        self._make = make
+        self._seed = seed
+        self._behaviours: dict[int, Behaviour] = {}
+
+    def begin(self, seat: Seat) -> None:
+        """Make the behaviour of a new episode."""
+        chance = np.random.default_rng([self._seed, seat.episode, _BEHAVIOUR])
+        self._behaviours[seat.environment] = self._make(chance)
+
+    def act(self, seats: Sequence[Seat]) -> Int[np.ndarray, " E"]:
+        """Ask the behaviour of each seat."""
+        return np.array([self._behaviours[seat.environment].act(seat.emulator) for seat in seats])
+
+
+class RandomPlayer(BehaviourPlayer):
     """Takes legal actions uniformly at random: the least that an agent has to beat."""
 
     def __init__(self, game: Game, *, seed: int) -> None:
-        self._legal_actions = np.array(game.legal_actions)
-        self._seed = seed
-        self._generators: dict[int, np.random.Generator] = {}
-
-    def begin(self, seat: Seat) -> None:
-        """Restart the random numbers from the seed and the episode's index."""
-        self._generators[seat.environment] = np.random.default_rng([self._seed, seat.episode, _RANDOM_PLAY])
-
-    def act(self, seats: Sequence[Seat]) -> Int[np.ndarray, " E"]:
-        """Draw an action for each seat."""
-        return np.array([self._generators[seat.environment].choice(self._legal_actions) for seat in seats])
+        super().__init__(lambda chance: RandomPlay(game, persistence=0.0, random=chance), seed=seed)

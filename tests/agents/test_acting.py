@@ -29,7 +29,7 @@ def play(agent: Agent, frames: np.ndarray, *, environment: int = 0, episode: int
 
 
 def test_a_batch_acts_as_single_runs_do():
-    decisions = 4
+    decisions = 3
     episodes = random_frames(0, 4, decisions)
     config = replace(CALM, epsilon=0.1)
     together, alone = make_agent(config, environments=4), make_agent(config)
@@ -121,9 +121,21 @@ def test_without_planning_there_is_no_plan():
     assert len(plan.actions) == len(plan.rewards) == len(plan.ends) == len(plan.frames) == 0
 
 
+def test_tree_search_plans_within_the_horizon():
+    config = replace(CALM, planner="mcts", num_simulations=6)
+    agent = make_agent(config, environments=2)
+    agent.begin(0, 0)
+    agent.begin(1, 1)
+    for step in range(2):
+        decision = agent.act(random_frames(step, 2), [0, 1])
+        assert (decision.search.visit_counts.sum(axis=1) == 6).all()
+        assert decision.actions.tolist() == decision.search.visit_counts.argmax(axis=1).tolist()
+        assert 1 <= len(agent.plan(decision, 1).actions) <= 2
+
+
 def test_an_episode_forgets_the_one_before():
-    agent, frames = make_agent(), random_frames(5, 4)
-    play(agent, random_frames(6, 3), episode=0)
+    agent, frames = make_agent(), random_frames(5, 3)
+    play(agent, random_frames(6, 2), episode=0)
     again = play(agent, frames, episode=1)
     fresh = play(make_agent(), frames, episode=1)
     for one, other in zip(again, fresh, strict=True):
@@ -182,7 +194,14 @@ def test_what_a_game_or_model_cannot_do_is_refused(change: dict, sentence: str):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("beam_width", 0), ("horizon", 0), ("context_frames", 0), ("epsilon", 1.5), ("discount", -0.1)],
+    [
+        ("num_simulations", 0),
+        ("beam_width", 0),
+        ("horizon", 0),
+        ("context_frames", 0),
+        ("epsilon", 1.5),
+        ("discount", -0.1),
+    ],
 )
 def test_settings_out_of_range_are_refused(field: str, value: float):
     with pytest.raises(UserError, match=f"{field} is {value}"):

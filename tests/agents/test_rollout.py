@@ -5,7 +5,15 @@ import pytest
 
 from agents import rollout
 from agents.acting import ActingConfig, Agent
-from agents.rollout import AgentPlayer, EpisodeResult, RandomPlayer, RolloutConfig, Seat, play_episodes
+from agents.rollout import (
+    AgentPlayer,
+    BehaviourPlayer,
+    EpisodeResult,
+    RandomPlayer,
+    RolloutConfig,
+    Seat,
+    play_episodes,
+)
 from datasets.atari import StepResult
 from datasets.errors import UserError
 from datasets.games import find_game
@@ -43,8 +51,8 @@ def make_player(environments: int, acting: ActingConfig, **film: int) -> AgentPl
 
 
 def test_eight_planned_environments_play_as_eight_single_runs_do():
-    acting = ActingConfig(epsilon=0.1)
-    config = RolloutConfig(episodes=8, envs=8, max_decisions=4, sticky_action_probability=0.25)
+    acting = ActingConfig(epsilon=0.3)  # enough chance for the episodes to differ
+    config = RolloutConfig(episodes=8, envs=8, max_decisions=3, sticky_action_probability=0.25)
     together, alone = (Witness(make_player(environments, acting)) for environments in (8, 1))
     batched = play_episodes(together, PONG, config, seed=5)
     single = play_episodes(alone, PONG, replace(config, envs=1), seed=5)
@@ -79,6 +87,28 @@ def test_random_play_takes_every_legal_action_and_no_other():
     witness = Witness(RandomPlayer(PONG, seed=0))
     play_episodes(witness, PONG, SHORT, seed=0)
     assert {action for taken in witness.actions.values() for action in taken} == set(PONG.legal_actions)
+
+
+def test_a_behaviour_is_made_anew_for_every_episode_and_sees_the_emulator():
+    class Counter:
+        """Takes legal actions in turn, and waits for the emulator it was shown first."""
+
+        def __init__(self, random: np.random.Generator) -> None:
+            self.turn = int(random.integers(6))
+            self.emulator = None
+
+        def act(self, emulator) -> int:
+            assert self.emulator in (None, emulator)
+            self.emulator, self.turn = emulator, self.turn + 1
+            return PONG.legal_actions[self.turn % 6]
+
+    witness = Witness(BehaviourPlayer(Counter, seed=0))
+    play_episodes(witness, PONG, SHORT, seed=0)
+    place = {action: index for index, action in enumerate(PONG.legal_actions)}
+    for taken in witness.actions.values():
+        turns = np.array([place[action] for action in taken])
+        assert (np.diff(turns) % 6 == 1).all()
+    assert len({taken[0] for taken in witness.actions.values()}) > 1
 
 
 class FakeEmulator:
