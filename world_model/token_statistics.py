@@ -20,8 +20,12 @@ from world_model.tokenizer import Tokenizer, median_frame
 
 FOREGROUND_LEVELS = 8
 """A pixel is foreground if it differs from the background by more than this many gray levels."""
-COLLAPSED_ERROR = 0.9
-"""From this relative error of rare foreground on, next to nothing of what moves is kept."""
+COLLAPSED_ERROR = 0.8
+"""From this relative error of rare foreground on, next to nothing of what moves is kept.
+
+Measured on Pong after 400 to 1000 steps: 0.92 to 0.95 for learned codebooks and for unweighted losses, whose
+tokens hold no ball; 0.37 to 0.47 for weighted losses with a subtracted background, whose tokens do.
+"""
 COLLAPSED_CODES = 2.0
 """Under this many distinct codes per position, on average, the tokens say next to nothing."""
 CHUNK = 256

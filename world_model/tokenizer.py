@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.games import GAMES
+from world_model.frames import shift_frames, to_signed
 from world_model.quantizers import QuantizerOutput, make_quantizer
 from world_model.tokenizer_networks import (
     FRAME_SIZE,
@@ -101,7 +102,7 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         num_residual_blocks=1,
         use_background=True,
         foreground_weight=500.0,
-        squared_weight=1.0,
+        squared_weight=3.0,
         shift_pixels=0,
     ),
 }
@@ -296,22 +297,6 @@ def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
         input_channels=config.latent_channels,
     )
     return encoder, decoder
-
-
-def to_signed(frames: UInt8[Tensor, "B 84 84"]) -> Float[Tensor, "B 1 84 84"]:
-    """Gray levels 0..255 to [-1, 1]."""
-    return rearrange(frames, "B H W -> B 1 H W").float() / 255.0 * 2.0 - 1.0
-
-
-def shift_frames(frames: UInt8[Tensor, "B 84 84"], shift: Int[Tensor, "B 2"]) -> UInt8[Tensor, "B 84 84"]:
-    """Move each frame by its own (rows, columns), repeating the border pixels into the gap."""
-    position = torch.arange(FRAME_SIZE, device=frames.device)
-    source = (position - rearrange(shift, "B axis -> axis B 1")).clamp(0, FRAME_SIZE - 1)
-    batch = torch.arange(len(frames), device=frames.device)
-    rows, columns = source
-    return frames[
-        rearrange(batch, "B -> B 1 1"), rearrange(rows, "B H -> B H 1"), rearrange(columns, "B W -> B 1 W")
-    ]
 
 
 def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from world_model.frames import random_shift
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_networks import PATCH
 
@@ -56,9 +57,10 @@ def foreground_weights(
     for all of the foreground, large objects are drawn first and the ball is still missing after a
     short training.
     """
-    count = F.avg_pool2d(foreground.float(), PATCH) * PATCH**2
-    share = foreground_weight / (1.0 + F.interpolate(count, scale_factor=float(PATCH), mode="nearest"))
-    return 1.0 + share * foreground
+    patches = rearrange(foreground, "B 1 (H p) (W q) -> B H p W q", p=PATCH, q=PATCH)
+    count = reduce(patches.float(), "B H p W q -> B H 1 W 1", "sum")
+    weights = 1.0 + foreground_weight / (1.0 + count) * patches
+    return rearrange(weights, "B H p W q -> B 1 (H p) (W q)")
 
 
 def foreground_weighted_loss(
@@ -73,14 +75,6 @@ def foreground_weighted_loss(
     weight = foreground_weights(foreground_mask(target, background), foreground_weight)
     error = (target - reconstruction).abs()
     return (weight * (error + squared_weight * error.square())).mean()
-
-
-def random_shift(num_frames: int, shift_pixels: int, generator: torch.Generator) -> Int[Tensor, "B 2"]:
-    """Rows and columns to move each frame by, uniform in -shift_pixels..shift_pixels.
-
-    Padding by repeated border pixels and cropping at random: DrQ, Kostrikov et al. 2020 (arXiv 2004.13649).
-    """
-    return torch.randint(-shift_pixels, shift_pixels + 1, (num_frames, 2), generator=generator)
 
 
 def tokenizer_loss(

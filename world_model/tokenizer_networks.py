@@ -286,12 +286,13 @@ def distinct_patches(
     Returns:
         N patches, the first of them blank; for each position, which of the N it is.
     """
-    drawn = (patches != 0).any(dim=1)
-    slot = rearrange(drawn.flatten().cumsum(0) * drawn.flatten(), "(B H W) -> B H W", B=len(drawn), H=GRID)
-    rows = rearrange(patches, "B P H W -> B H W P")[drawn]
-    return rearrange(F.pad(rows, (0, 0, 1, 0)), "N P -> 1 P 1 N"), slot
+    rows = rearrange(patches, "B P H W -> (B H W) P")
+    drawn = (rows != 0).any(dim=1)
+    slot = rearrange(drawn.cumsum(0) * drawn, "(B H W) -> B H W", B=patches.shape[0], H=patches.shape[2])
+    return rearrange(F.pad(rows[drawn], (0, 0, 1, 0)), "N P -> 1 P 1 N"), slot
 
 
 def place_patches(values: Float[Tensor, "1 P 1 N"], slot: Int[Tensor, "B H W"]) -> Float[Tensor, "B P H W"]:
     """Give every position its own of the N values."""
-    return rearrange(rearrange(values, "1 P 1 N -> N P")[slot], "B H W P -> B P H W")
+    chosen = rearrange(values, "1 P 1 N -> N P").index_select(0, slot.flatten())
+    return rearrange(chosen, "(B H W) P -> B P H W", B=slot.shape[0], H=slot.shape[1])

@@ -1,6 +1,8 @@
-"""The tokenizer that a recorded model was used with."""
+"""The tokenizers of the recordings."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +13,15 @@ from world_model.tokenizer import Tokenizer, TokenizerConfig
 
 
 def tokenizer_of(recording: Recording) -> Tokenizer:
-    """Our tokenizer with the recorded weights, in evaluation mode; skips where its file is missing."""
+    """The tokenizer that a recorded model was used with; skips where its file is missing."""
     path = recording.path.with_name(recording.section("tokenizer_file"))
     if not path.exists():
         pytest.skip(f"no {path.name} beside {recording.path.name}")
-    content = torch.load(path, weights_only=True)
+    return recorded_tokenizer(torch.load(path, weights_only=True))
+
+
+def recorded_tokenizer(content: dict[str, Any]) -> Tokenizer:
+    """Our tokenizer with the recorded sizes and weights, in evaluation mode."""
     config = content["config"]
     tokenizer = Tokenizer(
         TokenizerConfig(

@@ -1,0 +1,94 @@
+"""The tokenizer against its recordings: tokens exact, pictures within rounding, losses and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close as assert_tensors_close
+
+from tests.parity.recorded_tokenizers import recorded_tokenizer
+from tests.parity.recordings import LARGEST_ERRORS, Recording, assert_close
+from world_model.published_tokenizer import published_tokenizer_state_dict
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_losses import reconstruction_loss
+
+LOSS_FRAMES = 9
+"""The recorded losses are those of the first nine frames as one batch."""
+
+
+def no_task(count: int) -> torch.Tensor:
+    """Any game will do: a published tokenizer does not look at it."""
+    return torch.zeros(count, dtype=torch.int64)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_recording: Recording) -> Tokenizer:
+    return recorded_tokenizer(tokenizer_recording.content)
+
+
+def test_tokens_are_the_recorded_ones(tokenizer: Tokenizer, tokenizer_recording: Recording):
+    frames = tokenizer_recording.section("inputs", "frames_u8")
+    tokens = tokenizer.encode(frames, no_task(len(frames)))
+    assert torch.equal(tokens, tokenizer_recording.section("outputs", "tokens"))
+
+
+def test_vectors_and_reconstructions_are_the_recorded_ones(
+    tokenizer: Tokenizer, tokenizer_recording: Recording
+):
+    frames = tokenizer_recording.section("inputs", "frames_u8")
+    outputs = tokenizer_recording.section("outputs")
+    with torch.no_grad():
+        ours = tokenizer(frames, no_task(len(frames)))
+    assert_close("tokenizer z", ours.z, outputs["z"])
+    assert_close("tokenizer z_quantized", ours.z_quantized, outputs["z_quantized"])
+    assert_close("tokenizer reconstruction_raw", ours.reconstruction, outputs["reconstruction_raw"])
+    assert_close("tokenizer reconstruction", (ours.reconstruction + 1) / 2, outputs["reconstruction"])
+
+
+def test_decoded_tokens_are_the_recorded_pictures(tokenizer: Tokenizer, tokenizer_recording: Recording):
+    tokens = tokenizer_recording.section("inputs", "tokens_to_decode")
+    recorded = tokenizer_recording.section("outputs", "decoded_tokens")[:, 0]
+    task_id = no_task(len(tokens))
+    assert_close("tokenizer decoded_tokens", tokenizer.decode_intensity(tokens, task_id), recorded)
+    one_level = tokenizer.decode(tokens, task_id).float() - recorded * 255.0
+    assert one_level.abs().max() <= 0.5 + 255.0 * 2e-5
+
+
+def test_losses_and_gradients_are_the_recorded_ones(tokenizer: Tokenizer, tokenizer_recording: Recording):
+    frames = tokenizer_recording.section("inputs", "frames_u8")[:LOSS_FRAMES]
+    recorded = tokenizer_recording.section("outputs", "losses")
+    ours = tokenizer(frames, no_task(LOSS_FRAMES))
+    reconstruction = reconstruction_loss(ours.target, ours.reconstruction)
+    assert ours.commitment_loss.item() == pytest.approx(recorded["commitment_loss"], rel=1e-5)
+    assert reconstruction.item() == pytest.approx(recorded["reconstruction_loss"], rel=1e-5)
+
+    tokenizer.zero_grad()
+    (ours.commitment_loss + reconstruction).backward()
+    gradients = dict(zip(published_tokenizer_state_dict(tokenizer), gradients_of(tokenizer), strict=True))
+    recorded_gradients = tokenizer_recording.section("outputs", "grad_norm_and_sum")
+    assert gradients.keys() == recorded_gradients.keys()
+    for name, (norm, total) in recorded_gradients.items():
+        # A key's bias shifts all logits alike: its gradient is rounding noise about zero.
+        tolerance = 1e-4 * norm + 1e-6
+        error = abs(gradients[name].norm().item() - norm)
+        assert error <= tolerance, f"{name}: gradient norm is off by {error}"
+        assert abs(gradients[name].sum().item() - total) <= tolerance * gradients[name].numel() ** 0.5, name
+        largest = max(error / (norm + 1e-6), LARGEST_ERRORS.get("tokenizer relative gradient norm", 0.0))
+        LARGEST_ERRORS["tokenizer relative gradient norm"] = largest
+
+
+def test_weights_go_back_under_their_published_names(tokenizer: Tokenizer, tokenizer_recording: Recording):
+    recorded = tokenizer_recording.section("state_dict")
+    ours = published_tokenizer_state_dict(tokenizer)
+    assert ours.keys() == recorded.keys()
+    for name, tensor in recorded.items():
+        assert_tensors_close(ours[name], tensor, rtol=0, atol=0)
+
+
+def gradients_of(tokenizer: Tokenizer) -> list[torch.Tensor]:
+    """Gradients in the order of the state dict, which has no buffers here."""
+    found = []
+    for parameter in tokenizer.parameters():
+        assert parameter.grad is not None
+        found.append(parameter.grad)
+    return found
