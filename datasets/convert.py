@@ -44,7 +44,7 @@ Command = (
 
 def main() -> None:
     """Run the command line."""
-    config = tyro.cli(Command, description=__doc__)  # type: ignore[arg-type]
+    config = tyro.cli(Command, prog="python -m datasets.convert", description=__doc__)  # type: ignore[arg-type]
     match config:
         case DqnReplayConfig():
             for plan in plan_dqn_replay(config):
