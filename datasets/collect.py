@@ -25,7 +25,7 @@ from datasets.atari import EMULATOR
 from datasets.behaviour_mixtures import Mixture, describe_kinds, parse_mixture
 from datasets.errors import UserError, run_command
 from datasets.games import find_game
-from datasets.playing import PlayedEpisode, PlaySettings, play_in_order
+from datasets.playing import InterruptLatch, PlayedEpisode, PlaySettings, play_in_order
 
 # Every worker process loads this module again, and stores load PyTorch, which no worker needs: it takes
 # longer than all the rest and some 200 MB a process. So they are loaded where they are used.
@@ -128,15 +128,18 @@ def _write_episodes(
     config: CollectConfig,
     lines: list[_Line],
 ) -> None:
+    interrupts = InterruptLatch()
     bar = tqdm(total=config.steps, desc=f"collect {settings.game}", unit=" steps", mininterval=1.0)
 
     def show(played: int) -> None:
         bar.update(min(played, config.steps) - bar.n)
+        if interrupts.is_set:
+            raise KeyboardInterrupt
 
     episodes = play_in_order(
         settings, first=writer.num_episodes, steps=config.steps, workers=config.workers, show=show
     )
-    with bar, closing(episodes):
+    with interrupts, bar, closing(episodes):
         for played in episodes:
             writer.add(to_episode(played, settings.game))
             name = mixture.item_of(settings.seed, played.index).text

@@ -157,7 +157,8 @@ def play_in_order(
         first: index of the first episode.
         steps: steps wanted; the last episode is whole, so there may be more.
         workers: processes that play.
-        show: told now and then how many steps are played so far, unfinished episodes included.
+        show: told at least twice a second how many steps are played so far, unfinished episodes included;
+            what it raises ends the play.
 
     Raises:
         UserError: unknown game or behaviour, or a worker process died.
@@ -171,7 +172,7 @@ def play_in_order(
         while collected < steps:
             # Twice the workers: while a long episode is waited for, the others have something to do.
             while len(waiting) < 2 * workers:
-                with _interrupts_ignored():
+                with _interrupts_blocked():
                     waiting.append(executor.submit(_play, following))
                 following += 1
             episode = _wait_for(waiting.popleft(), lambda: show(played.value))
@@ -198,18 +199,38 @@ def _wait_for(future: Future[PlayedEpisode | None], show: Callable[[], None]) ->
         return episode
 
 
+class InterruptLatch:
+    """While entered, notes the first Ctrl-C in place of raising it wherever the program happens to be.
+
+    Raised amid a write or in a finaliser it could leave half an episode or be swallowed. A second Ctrl-C
+    is raised as ever. Outside of the main thread, which alone is interrupted, it does nothing.
+    """
+
+    def __enter__(self) -> InterruptLatch:
+        self.is_set = False
+        self._previous = None
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _note(self, *_: object) -> None:
+        self.is_set = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    # Ctrl-C goes to all processes of a terminal. Workers inherit that they ignore it, from their first
-    # moment on, and are told to stop by the process that collects.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_blocked() -> Iterator[None]:
+    # Ctrl-C goes to all processes of a terminal. Workers inherit that they are deaf to it, from their
+    # first moment on, and are told to stop by the process that collects.
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 class _Worker:

@@ -130,14 +130,17 @@ def test_ctrl_c_keeps_the_episodes_that_are_complete(tmp_path):
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    # The unfinished file beside the final name grows with the first episodes.
-    while not any(file.stat().st_size > 20_000 for file in tmp_path.iterdir()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        # The unfinished file beside the final name grows with the first episodes.
+        while not any(file.stat().st_size > 20_000 for file in tmp_path.iterdir()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in output
     assert f"kept in {out}" in output

@@ -1,3 +1,4 @@
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from datasets.atari import AtariEmulator
 from datasets.errors import UserError
 from datasets.games import find_game
-from datasets.playing import EpisodePlayer, PlaySettings, episode_seed
+from datasets.playing import EpisodePlayer, InterruptLatch, PlaySettings, episode_seed
 
 SETTINGS = PlaySettings(
     game="Breakout",
@@ -87,3 +88,13 @@ def test_seeds_of_episodes_differ_between_collections_and_indices():
 def test_a_wrong_behaviour_is_told():
     with pytest.raises(UserError, match="no 'teacher'"):
         EpisodePlayer(replace(SETTINGS, behaviour="teacher"))
+
+
+def test_an_interrupt_is_noted_once_and_the_next_is_raised():
+    with InterruptLatch() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.is_set
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
