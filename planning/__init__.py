@@ -10,6 +10,7 @@ Every search returns a `SearchResult`; `best_path` reads the plan out of it.
 from planning.base import SearchResult, SearchTree, Tree, best_path
 from planning.beam import beam_search
 from planning.gumbel_muzero import gumbel_muzero
+from planning.mcts import mcts
 from planning.model import Evaluation, PlanningError, PlanningModel
 from planning.muzero import muzero
 from planning.options import RootNoise, TreeOptions
@@ -28,5 +29,6 @@ __all__ = [
     "beam_search",
     "best_path",
     "gumbel_muzero",
+    "mcts",
     "muzero",
 ]

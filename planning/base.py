@@ -6,7 +6,7 @@ Letters: B roots, M node rows of the largest tree, A actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -74,17 +74,20 @@ class SearchTree(Tree):
     """Row that each action leads to, or -1."""
 
 
-class HoldsTree(Protocol):
+TreeKind = TypeVar("TreeKind", bound=Tree, covariant=True)
+
+
+class HoldsTree(Protocol[TreeKind]):
     """Something that can show its tree."""
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> TreeKind:
         """The tree."""
         ...
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class SearchResult(Generic[TreeKind]):
     """The decision of one search for each of B roots."""
 
     action: Int[np.ndarray, "B"]
@@ -100,11 +103,11 @@ class SearchResult:
     """Evaluated states below each action of the root."""
     best_node: Int[np.ndarray, "B"]
     """Row of the node that the chosen plan ends at."""
-    searched: HoldsTree
+    searched: HoldsTree[TreeKind]
     """What the search leaves behind."""
 
     @property
-    def tree(self) -> Tree:
+    def tree(self) -> TreeKind:
         """Everything that was evaluated; tree searches make a `SearchTree` of it when first asked."""
         return self.searched.tree
 

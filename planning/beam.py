@@ -50,7 +50,9 @@ class _Nodes:
         return (self.path_discount != 0) & self.legal_mask.any(axis=1)
 
 
-def beam_search(model: PlanningModel, observation: Any, *, beam_width: int, horizon: int) -> SearchResult:
+def beam_search(
+    model: PlanningModel, observation: Any, *, beam_width: int, horizon: int
+) -> SearchResult[Tree]:
     """Plan by expanding the most promising actions of the most promising paths.
 
     At each depth every kept node tries its min(#legal, `beam_width`) best legal actions by Q, in
@@ -187,7 +189,7 @@ def _rank_in_root(root: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
     return np.arange(len(root)) - np.searchsorted(root, root)
 
 
-def _result(nodes: _Nodes, kept: _Nodes, roots: _Nodes, num_nodes: np.ndarray) -> SearchResult:
+def _result(nodes: _Nodes, kept: _Nodes, roots: _Nodes, num_nodes: np.ndarray) -> SearchResult[Tree]:
     best = kept.take(_rank_in_root(kept.root) == 0)
     # Only at horizon 0 is the best node a root; then the model's own Q decides.
     action = np.where(best.depth == 0, _best_legal_action(roots), best.first_action)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from planning.base import SearchResult
+from planning.base import SearchResult, SearchTree
 from planning.layout import (
     EPSILON,
     GUMBEL,
@@ -60,7 +60,7 @@ def gumbel_muzero(
     noise: RootNoise = DRAWN,
     resume: Resume | None = None,
     options: TreeOptions = DEFAULTS,
-) -> SearchResult:
+) -> SearchResult[SearchTree]:
     """Search by Gumbel MuZero: Danihelka et al. 2022, "Policy improvement by planning with Gumbel".
 
     The root draws the actions to consider by Gumbel noise on the policy's logits and halves their

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from planning.base import SearchResult
+from planning.base import SearchResult, SearchTree
 from planning.layout import EPSILON, NUM_CONSTANTS, PUCT, VISITS, Buffers
 from planning.model import PlanningError, PlanningModel
 from planning.noise import CHOICE, POLICY, dirichlet_noise, gumbel_noise, root_seeds
@@ -47,7 +47,7 @@ def muzero(
     noise: RootNoise = DRAWN,
     resume: Resume | None = None,
     options: TreeOptions = DEFAULTS,
-) -> SearchResult:
+) -> SearchResult[SearchTree]:
     """Search by pUCT: Schrittwieser et al. 2020 (arXiv 1911.08265), as mctx defines it.
 
     A simulation walks down by `Q + sqrt(n) (pb_c_init + ln((n + pb_c_base + 1) / pb_c_base)) P / (m + 1)`,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, prange, set_num_threads
+from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, part, prange, set_num_threads
 from planning.model import Evaluation
 
 
@@ -67,7 +67,8 @@ class TableModel:
             np.take(self.is_chance, self.next_state[parent, action], out=answer.is_chance)
         if self.num_threads > 1:
             set_num_threads(self.num_threads)
-        (look_up if self.num_threads == 1 else look_up_in_threads)(
+        compiled = _look_up if self.num_threads == 1 else _look_up_in_threads
+        (compiled if HAS_NUMBA else look_up_plainly)(
             self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
             self.legal_mask, parent, action,
             answer.node, answer.reward, answer.discount, answer.value, answer.q_value, answer.prior_logits,
@@ -108,24 +109,44 @@ def look_up_plainly(
     legal_mask[:] = legal_masks[node]
 
 
+@part
+def _look_up_row(
+    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+    node, reward, discount, value, q_value, prior_logits, legal_mask, row,
+):  # fmt: skip
+    state = next_states[parent[row], action[row]]
+    node[row] = state
+    reward[row] = rewards[parent[row], action[row]]
+    discount[row] = discounts[parent[row], action[row]]
+    value[row] = values[state]
+    for edge in range(q_value.shape[1]):
+        q_value[row, edge] = q_values[state, edge]
+        prior_logits[row, edge] = logits[state, edge]
+        legal_mask[row, edge] = legal_masks[state, edge]
+
+
+@kernel
 def _look_up(
     next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
     node, reward, discount, value, q_value, prior_logits, legal_mask,
 ):  # fmt: skip
+    for row in range(len(parent)):
+        _look_up_row(
+            next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+            node, reward, discount, value, q_value, prior_logits, legal_mask, row,
+        )  # fmt: skip
+
+
+@parallel_kernel
+def _look_up_in_threads(
+    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+    node, reward, discount, value, q_value, prior_logits, legal_mask,
+):  # fmt: skip
     for row in prange(len(parent)):
-        state = next_states[parent[row], action[row]]
-        node[row] = state
-        reward[row] = rewards[parent[row], action[row]]
-        discount[row] = discounts[parent[row], action[row]]
-        value[row] = values[state]
-        for edge in range(q_value.shape[1]):
-            q_value[row, edge] = q_values[state, edge]
-            prior_logits[row, edge] = logits[state, edge]
-            legal_mask[row, edge] = legal_masks[state, edge]
-
-
-look_up = kernel(_look_up) if HAS_NUMBA else look_up_plainly
-look_up_in_threads = parallel_kernel(_look_up) if HAS_NUMBA else look_up_plainly
+        _look_up_row(
+            next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
+            node, reward, discount, value, q_value, prior_logits, legal_mask, row,
+        )  # fmt: skip
 
 
 def random_table(

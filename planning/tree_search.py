@@ -13,20 +13,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from planning import kernels, plain
-from planning.base import SearchResult
+from planning.base import SearchResult, SearchTree
 from planning.checks import check_evaluation, check_roots, check_shapes
 from planning.compiled import HAS_NUMBA, get_num_threads, set_num_threads
 from planning.export import GrownTrees
 from planning.layout import (
-    ACTION,
     ANSWER,
     ASKED_ACTION,
     ASKED_PARENT,
-    CHANCE,
-    DISCOUNT,
     EARLY_STOP,
     EXPAND_ENDS,
-    KIND,
     LEAF_ACTION,
     LEAF_DEPTH,
     MAX_DEPTH,
@@ -35,24 +31,19 @@ from planning.layout import (
     NEXT_ACTION,
     NEXT_PRIOR,
     NO_ROW,
-    NUM_LEGAL,
     NUM_SWITCHES,
-    PARENT,
     PROBLEM,
-    RAW,
     ROOT_PRIOR,
     RULE,
     SLOT_WORDS,
     SLOTS,
-    STATE,
     UNLIMITED,
-    VISITS,
     Buffers,
     allocate,
 )
 from planning.model import Evaluation, PlanningModel
 from planning.options import TreeOptions, check_budget
-from planning.subtree import Resume, Roots
+from planning.subtree import Resume, Roots, write_roots
 
 
 @dataclass(frozen=True)
@@ -107,26 +98,10 @@ def begin(
     buffers = allocate(
         rows_used, model.num_actions, num_simulations, max_depth, options.dtype, options.merge_equal_states
     )
-    _write_roots(buffers, evaluation)
+    write_roots(buffers, evaluation, np.arange(len(rows_used)))
     logits = evaluation.prior_logits.astype(options.dtype)
     legal_mask = np.array(evaluation.legal_mask, dtype=bool)
     return Roots(buffers, logits, legal_mask, np.zeros_like(legal_mask))
-
-
-def _write_roots(buffers: Buffers, evaluation: Evaluation) -> None:
-    """Fill the header of each root but for what `set_root_policy` fills."""
-    rows = buffers.root_rows
-    header = np.zeros((len(rows), buffers.ints.shape[1]), dtype=buffers.ints.dtype)
-    header[:, PARENT] = header[:, ACTION] = NO_ROW
-    header[:, VISITS] = 1
-    header[:, STATE] = rows
-    header[:, NUM_LEGAL] = evaluation.legal_mask.sum(axis=1)
-    if evaluation.is_chance is not None:
-        header[evaluation.is_chance, KIND] = CHANCE
-    buffers.ints[rows] = header
-    buffers.floats[rows, DISCOUNT] = 1
-    buffers.floats[rows, RAW] = buffers.floats[rows, MEAN] = evaluation.value
-    buffers.handles[rows] = evaluation.node
 
 
 def set_root_policy(
@@ -264,7 +239,7 @@ def search_result(
     weights: Float[np.ndarray, "B A"],
     edges: plain.Edges,
     options: TreeOptions,
-) -> SearchResult:
+) -> SearchResult[SearchTree]:
     """The decision, with the trees behind it."""
     rows = buffers.root_rows
     root_value = buffers.floats[rows, MEAN]

@@ -94,38 +94,31 @@ def fetch_path(floats, path, state, root):
             prefetch(floats, path[root, step, 0], LINE_WORDS)
 
 
-def _advance(
+@part
+def take_in(
     floats, ints, handles, path, state, work, states_by_hash, exploration, sequence, switches, constants,
-    node, reward, discount, value, prior_logits, legal_mask, is_chance, first_root, end_root,
+    node, reward, discount, value, prior_logits, legal_mask, is_chance, root,
 ):  # fmt: skip
-    """Take in one answer a waiting root, and go on until each root has a question or is done.
+    """Take in one root's answer, if it waits for one, and go on until it has a question or is done."""
+    answer, root_path = state[ANSWER, root], path[root]
+    if answer != IDLE:
+        row, depth = state[NEXT_ROW, root], state[LEAF_DEPTH, root]
+        usable = expand(
+            floats, ints, handles, states_by_hash, root_path, depth, row, root,
+            state[LEAF_ACTION, root], work, switches, node[answer], reward[answer], discount[answer],
+            value[answer], prior_logits[answer], legal_mask[answer], is_chance[answer],
+        )  # fmt: skip
+        if not usable:
+            state[PROBLEM, root] = 1
+            return
+        back_up(floats, ints, root_path, depth, floats[row, MEAN], root, work, switches)
+        state[NEXT_ROW, root] += 1
+    simulate(floats, ints, handles, root_path, root, state, work, exploration, sequence, switches, constants)
 
-    The first eleven arguments are the search's, the next seven an `Evaluation`'s arrays; only the
-    roots from `first_root` up to `end_root` take part. On return the first entries of
-    `state[ASKED_PARENT]` and `state[ASKED_ACTION]` are what to ask next.
 
-    Returns:
-        How many roots wait for an answer; -1 if an answer is unusable, marked in `state[PROBLEM]`.
-    """
-    for root in prange(first_root, end_root):
-        if root + 1 < end_root:
-            fetch_path(floats, path, state, root + 1)
-        answer, root_path = state[ANSWER, root], path[root]
-        if answer != IDLE:
-            row, depth = state[NEXT_ROW, root], state[LEAF_DEPTH, root]
-            usable = expand(
-                floats, ints, handles, states_by_hash, root_path, depth, row, root,
-                state[LEAF_ACTION, root], work, switches, node[answer], reward[answer], discount[answer],
-                value[answer], prior_logits[answer], legal_mask[answer], is_chance[answer],
-            )  # fmt: skip
-            if not usable:
-                state[PROBLEM, root] = 1
-                continue
-            back_up(floats, ints, root_path, depth, floats[row, MEAN], root, work, switches)
-            state[NEXT_ROW, root] += 1
-        simulate(
-            floats, ints, handles, root_path, root, state, work, exploration, sequence, switches, constants
-        )
+@part
+def collect_questions(handles, path, state, first_root, end_root):
+    """Number the waiting roots and write down what to ask for them."""
     waiting = 0
     for root in range(first_root, end_root):
         if state[PROBLEM, root]:
@@ -138,8 +131,44 @@ def _advance(
     return waiting
 
 
-advance = kernel(_advance)
-advance_in_threads = parallel_kernel(_advance)
+@kernel
+def advance(
+    floats, ints, handles, path, state, work, states_by_hash, exploration, sequence, switches, constants,
+    node, reward, discount, value, prior_logits, legal_mask, is_chance, first_root, end_root,
+):  # fmt: skip
+    """Take in one answer a waiting root, and go on until each root has a question or is done.
+
+    The first eleven arguments are the search's, the next seven an `Evaluation`'s arrays; only the
+    roots from `first_root` up to `end_root` take part. On return the first entries of
+    `state[ASKED_PARENT]` and `state[ASKED_ACTION]` are what to ask next.
+
+    Returns:
+        How many roots wait for an answer; -1 if an answer is unusable, marked in `state[PROBLEM]`.
+    """
+    for root in range(first_root, end_root):
+        if root + 1 < end_root:
+            fetch_path(floats, path, state, root + 1)
+        take_in(
+            floats, ints, handles, path, state, work, states_by_hash, exploration, sequence, switches,
+            constants, node, reward, discount, value, prior_logits, legal_mask, is_chance, root,
+        )  # fmt: skip
+    return collect_questions(handles, path, state, first_root, end_root)
+
+
+@parallel_kernel
+def advance_in_threads(
+    floats, ints, handles, path, state, work, states_by_hash, exploration, sequence, switches, constants,
+    node, reward, discount, value, prior_logits, legal_mask, is_chance, first_root, end_root,
+):  # fmt: skip
+    """`advance` with the roots shared out to threads."""
+    for root in prange(first_root, end_root):
+        if root + 1 < end_root:
+            fetch_path(floats, path, state, root + 1)
+        take_in(
+            floats, ints, handles, path, state, work, states_by_hash, exploration, sequence, switches,
+            constants, node, reward, discount, value, prior_logits, legal_mask, is_chance, root,
+        )  # fmt: skip
+    return collect_questions(handles, path, state, first_root, end_root)
 
 
 @kernel

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planning import SearchResult, TreeOptions, gumbel_muzero, muzero
+from planning import SearchResult, SearchTree, TreeOptions, gumbel_muzero, muzero
 from planning.model import Evaluation
 from planning.options import RootNoise
 from planning.table_model import TableModel
@@ -89,7 +89,10 @@ def world(recorded: Case, dtype: type) -> tuple[RecordedWorld, np.ndarray]:
         legal_mask=tables["legal_mask"],
         is_chance=tables["is_chance"] if tables["is_chance"].any() else None,
         root_mask=root_mask,
-        **floats,
+        reward=floats["reward"],
+        discount=floats["discount"],
+        value=floats["value"],
+        prior_logits=floats["prior_logits"],
     )
     states = len(tables["next_state"]) // len(root_mask)
     return model, np.arange(len(root_mask)) * states + given["root_state"]
@@ -136,7 +139,7 @@ def _stochastic_tables(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def search(recorded: Case, options: TreeOptions, temperature: float = 0.0) -> SearchResult:
+def search(recorded: Case, options: TreeOptions, temperature: float = 0.0) -> SearchResult[SearchTree]:
     """Run the recorded search with the recorded noise."""
     model, root_state = world(recorded, options.dtype)
     given, settings = recorded.arrays("in"), recorded.settings
@@ -170,7 +173,7 @@ def search(recorded: Case, options: TreeOptions, temperature: float = 0.0) -> Se
     )
 
 
-def trees(recorded: Case, result: SearchResult) -> dict[str, np.ndarray]:
+def trees(recorded: Case, result: SearchResult[SearchTree]) -> dict[str, np.ndarray]:
     """Our trees under the recorded names and conventions."""
     tree, actions = result.tree, recorded.settings["num_actions"]
     visits = np.maximum(tree.edge_visits, 0)
@@ -200,7 +203,9 @@ def trees(recorded: Case, result: SearchResult) -> dict[str, np.ndarray]:
     return named
 
 
-def assert_equal_results(recorded: Case, result: SearchResult, rows: np.ndarray, tolerance: float) -> None:
+def assert_equal_results(
+    recorded: Case, result: SearchResult[SearchTree], rows: np.ndarray, tolerance: float
+) -> None:
     """Hold decisions and trees of some problems to the recording."""
     expected, ours, actions = (
         recorded.arrays("out"),
