@@ -78,8 +78,9 @@ def show_side_by_side(config: DemoConfig, demos: Sequence[DemoGame]) -> list[Gam
         started = time.perf_counter()
         while wait(games.values(), timeout=STATUS_SECONDS, return_when=FIRST_EXCEPTION).not_done:
             minutes = (time.perf_counter() - started) / 60
-            for game in games:
-                print(f"[{minutes:4.1f} min] {game}: {last_words(config.out / game.lower() / LOG)}")
+            for game, process in games.items():
+                state = "done" if process.done() else last_words(config.out / game.lower() / LOG)
+                print(f"[{minutes:4.1f} min] {game}: {state}", flush=True)
             if any(game.done() and game.exception() for game in games.values()):
                 break
         return [game.result() for game in games.values()]

@@ -125,7 +125,7 @@ def play_episodes(
         _begin(seat, player, config, seed)
     results: list[EpisodeResult] = []
     decisions = 0
-    with tqdm(total=config.episodes, desc=label, unit="episode", miniters=0, disable=None) as bar:
+    with tqdm(total=config.episodes, desc=label, unit="episode", miniters=0) as bar:
         while seats:
             actions = player.act(seats)
             decisions += len(seats)

@@ -39,7 +39,7 @@ class TokenizerLearner:
     ) -> None:
         self.module = tokenizer
         self._train, self._held_out, self._num_workers = train, held_out, num_workers
-        self._device = tokenizer.pre_quant_conv.weight.device
+        self._device = tokenizer.device
 
     def batches(self, start: int, stop: int) -> Iterator[FrameBatch]:
         """Frames of the steps `start` to `stop`."""

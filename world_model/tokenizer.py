@@ -14,6 +14,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
@@ -22,14 +23,17 @@ from torch import Tensor, nn
 from datasets.errors import UserError
 from datasets.games import GAMES
 from world_model.frames import shift_frames, to_signed
-from world_model.quantizers import QuantizerOutput, make_quantizer
+from world_model.quantizers import QuantizerOutput, VectorQuantizer, make_quantizer
 from world_model.tokenizer_networks import (
     FRAME_SIZE,
     GRID,
+    PATCH,
+    JoinPatches,
     PatchDecoder,
     PatchEncoder,
     ResidualDecoder,
     ResidualEncoder,
+    SplitPatches,
     distinct_patches,
     join_patches,
     place_patches,
@@ -41,8 +45,9 @@ from world_model.tokenizer_networks import (
 class TokenizerConfig:
     """Sizes of a tokenizer and the weights of its losses."""
 
-    network: Literal["residual", "patch"] = "residual"
-    """Published residual convolutions, or a patchwise perceptron for small budgets."""
+    network: Literal["residual", "patch", "dictionary"] = "residual"
+    """Published residual convolutions; a patchwise perceptron; or none at all, so that a code of the codebook
+    is what a patch of 14 x 14 pixels looks like."""
     quantizer: Literal["vq", "fsq"] = "vq"
     """Learned codebook, or finite scalar quantisation."""
     codebook_size: int = 2048
@@ -105,8 +110,17 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         squared_weight=3.0,
         shift_pixels=0,
     ),
+    "dictionary": TokenizerConfig(
+        network="dictionary",
+        quantizer="vq",
+        codebook_size=1024,
+        code_width=PATCH**2,
+        use_background=True,
+        shift_pixels=0,
+    ),
 }
-"""`published` has the released weights' sizes; `tiny` trains in well under a minute on one core."""
+"""`published` has the released weights' sizes; `tiny` trains in well under a minute on one core; `dictionary`
+needs next to no training, and is sharp where games are made of few, recurring patches."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +166,19 @@ class Tokenizer(nn.Module):
         )
         self.encoder, self.decoder = _make_networks(config)
         latent = config.channels if config.network == "patch" else config.latent_channels
-        self.pre_quant_conv = nn.Conv2d(latent, self.quantizer.code_width, 1)
-        self.post_quant_conv = nn.Conv2d(self.quantizer.code_width, latent, 1)
+        self.pre_quant_conv, self.post_quant_conv = nn.Identity(), nn.Identity()
+        if config.network != "dictionary":
+            self.pre_quant_conv = nn.Conv2d(latent, self.quantizer.code_width, 1)
+            self.post_quant_conv = nn.Conv2d(self.quantizer.code_width, latent, 1)
         # A shallow decoder cannot bend a few scalars into hundreds of unlike patches; with a vector of
         # its own for each code it need not. The gradient still reaches the encoder by post_quant_conv.
         self.code_embedding = nn.Embedding(config.vocab_size, latent) if config.network == "patch" else None
         if self.code_embedding is not None:
             nn.init.zeros_(self.code_embedding.weight)
+        if config.network == "dictionary" and (config.quantizer, config.code_width) != ("vq", PATCH**2):
+            raise UserError(
+                f"a tokenizer of network 'dictionary' needs quantizer 'vq' and code_width {PATCH**2}"
+            )
         if config.use_background:
             empty = torch.zeros(len(GAMES), FRAME_SIZE, FRAME_SIZE, dtype=torch.uint8)
             self.register_buffer("background", empty)
@@ -173,6 +193,35 @@ class Tokenizer(nn.Module):
         if not self.config.use_background:
             raise UserError("this tokenizer has no backgrounds; configure it with use_background")
         self.background[task_id] = frame.to(self.background)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def fill_codebook(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> None:
+        """Start a dictionary with the commonest patches of the frames, backgrounds subtracted.
+
+        Codes that the frames have no patches for keep their random start. Training then moves each code
+        to the middle of the patches nearest to it.
+
+        Args:
+            frames: a thousand or more, from many moments of play.
+            task_id: the game of each.
+
+        Raises:
+            ValueError: the tokenizer is no dictionary.
+        """
+        if not isinstance(self.quantizer, VectorQuantizer) or self.config.network != "dictionary":
+            raise ValueError("only a tokenizer of network 'dictionary' starts from patches")
+        background = self.background_of(task_id)
+        seen = to_signed(frames)
+        if background is not None:
+            seen = seen - to_signed(background)
+        patches = rearrange(split_patches(seen), "B P h w -> (B h w) P")
+        commonest = commonest_rows(patches, self.quantizer.vocab_size)
+        self.quantizer.codebook.weight[: len(commonest)] = commonest
 
     def forward(
         self,
@@ -280,6 +329,8 @@ class Tokenizer(nn.Module):
 
 
 def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    if config.network == "dictionary":
+        return SplitPatches(), JoinPatches()
     if config.network == "patch":
         encoder = PatchEncoder(channels=config.channels, num_residual_blocks=config.num_residual_blocks)
         return encoder, PatchDecoder(channels=config.channels)
@@ -302,3 +353,12 @@ def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
 def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:
     """Each pixel's median over frames of one game: what is seen when nothing is in the way."""
     return frames.median(dim=0).values
+
+
+def commonest_rows(rows: Float[Tensor, "N P"], count: int) -> Float[Tensor, "M P"]:
+    """The different rows, the most frequent first, at most `count`; on the rows' device."""
+    # NumPy sorts rows as strings of bytes, many times faster than torch.unique compares them.
+    as_bytes = np.ascontiguousarray(rows.cpu().numpy()).view(f"V{4 * rows.shape[1]}").ravel()
+    _, first, frequency = np.unique(as_bytes, return_index=True, return_counts=True)
+    chosen = first[np.argsort(-frequency, kind="stable")[:count]]
+    return rows[torch.from_numpy(chosen).to(rows.device)]

@@ -275,6 +275,22 @@ def join_patches(patches: Float[Tensor, "B 196 6 6"]) -> Float[Tensor, "B 1 84 8
     return rearrange(patches, "B (p q) H W -> B 1 (H p) (W q)", p=PATCH, q=PATCH)
 
 
+class SplitPatches(nn.Module):
+    """`split_patches` as an encoder that changes nothing."""
+
+    def forward(self, frames: Float[Tensor, "B 1 84 84"]) -> Float[Tensor, "B 196 6 6"]:
+        """Frames to patches."""
+        return split_patches(frames)
+
+
+class JoinPatches(nn.Module):
+    """`join_patches` as a decoder that changes nothing."""
+
+    def forward(self, patches: Float[Tensor, "B 196 6 6"]) -> Float[Tensor, "B 1 84 84"]:
+        """Patches to frames."""
+        return join_patches(patches)
+
+
 def distinct_patches(
     patches: Float[Tensor, "B P H W"],
 ) -> tuple[Float[Tensor, "1 P 1 N"], Int[Tensor, "B H W"]]:

@@ -20,6 +20,8 @@ from world_model.training_state import TrainingState
 
 BACKGROUND_FRAMES = 512
 """Frames of a game whose median is its background."""
+DICTIONARY_FRAMES = 4096
+"""Frames whose commonest patches a dictionary starts from."""
 HELD_OUT_FRAMES = 512
 """Held-out frames on which the tokenizer is measured."""
 
@@ -79,13 +81,17 @@ def make_learner(
     if phase.name == "tokenizer":
         sampling = replace(data.sampling, batch_size=config.tokenizer_batch)
         train = FrameSampler(data.stores, sampling)
+        if state.tokenizer.config.network == "dictionary" and state.step == 0:
+            batch = FrameSampler(data.stores, replace(sampling, batch_size=DICTIONARY_FRAMES)).batch(0)
+            batch = batch.to(state.tokenizer.device)
+            state.tokenizer.fill_codebook(batch.frames, batch.task_id)
         held_out = None
         if data.has_held_out:
             held_out = FrameSampler(
                 data.stores, replace(sampling, batch_size=HELD_OUT_FRAMES), split="held_out"
             )
         return TokenizerLearner(state.tokenizer, train, held_out, config.loader_workers)
-    device = state.tokenizer.pre_quant_conv.weight.device
+    device = state.tokenizer.device
     caches = [build_token_cache(store, state.tokenizer.eval(), device=device) for store in data.stores]
     segments = SegmentConfig(
         segment_length=config.context_frames,
