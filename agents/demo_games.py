@@ -55,7 +55,14 @@ DEMO_GAMES: dict[str, DemoGame] = {
         steps=20_000,
         max_decisions=1000,
         episodes=10,
-        recipe=replace(_TINY, world_steps=1000, joint_steps=1500),
+        recipe=replace(
+            _TINY,
+            tokenizer="tiny",
+            tokenizer_steps=1000,
+            tokenizer_optimizer=RECIPES["tiny"].tokenizer_optimizer,
+            world_steps=500,
+            joint_steps=1500,
+        ),
         acting=ActingConfig(beam_width=2, horizon=2, context_frames=4, discount=0.97),
     ),
     "Pong": DemoGame(
