@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class Phase:
     """One past the last step."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """What a phase trains: where its batches come from and what is minimised."""
 
