@@ -90,6 +90,15 @@ def test_a_wrong_behaviour_is_told():
         EpisodePlayer(replace(SETTINGS, behaviour="teacher"))
 
 
+@pytest.fixture
+def _hears_interrupts():
+    """Python's own handler: a process that was started in the background inherits that it is deaf."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("_hears_interrupts")
 def test_an_interrupt_is_noted_once_and_the_next_is_raised():
     with InterruptLatch() as interrupts:
         signal.raise_signal(signal.SIGINT)
