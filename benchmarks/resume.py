@@ -54,8 +54,11 @@ def main() -> None:
     config = tyro.cli(ResumeConfig, description=__doc__)
     shutil.rmtree(config.out, ignore_errors=True)
     store = config.out / "two_games.h5"
+    length = 100 if config.size == "tiny" else 16
     for game in ("Pong", "Breakout"):
-        collect(CollectConfig(game=game, out=store, steps=400, max_episode_decisions=100, append=True))
+        collect(
+            CollectConfig(game=game, out=store, steps=4 * length, max_episode_decisions=length, append=True)
+        )
     options = ["--size", config.size, "--data", str(store), *(TINY if config.size == "tiny" else PUBLISHED)]
     started = time.perf_counter()
     call("--run", str(config.out / "straight"), *options)
