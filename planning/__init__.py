@@ -9,6 +9,7 @@ Every search returns a `SearchResult`; `best_path` reads the plan out of it.
 
 from planning.base import SearchResult, SearchTree, Tree, best_path
 from planning.beam import beam_search
+from planning.best_first import best_first_search
 from planning.gumbel_muzero import gumbel_muzero
 from planning.mcts import mcts
 from planning.model import Evaluation, PlanningError, PlanningModel
@@ -27,6 +28,7 @@ __all__ = [
     "Tree",
     "TreeOptions",
     "beam_search",
+    "best_first_search",
     "best_path",
     "gumbel_muzero",
     "mcts",

@@ -83,7 +83,7 @@ def check_evaluation(
     if outside.any():
         row = int(outside.argmax())
         raise PlanningError(
-            f"the model's discount is {evaluation.discount[row]} at {describe(row)}; "
+            f"the model's discount is {evaluation.discount[row]:g} at {describe(row)}; "
             f"this search needs it in [{lowest_discount:g}, 1]"
         )
 

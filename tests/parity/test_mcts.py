@@ -1,104 +1,113 @@
 """The published tree search in the recorded models against the recorded searches.
 
 The published program keeps the root's key-value cache in every node, so that all its deeper
-simulations are "root, then last action"; `RootStepModel` brings that about. Each case was also
+simulations are "root, then last action"; `FaultyModel` brings that about. Each case was also
 recorded with that fault repaired.
 """
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 
 from planning import Evaluation, PlanningModel, SearchResult, SearchTree, TreeOptions, mcts
-from planning.layout import NO_ROW
-from tests.parity.recordings import LOGIT_TOLERANCE, Recording, assert_close
+from planning.base import NO_NODE
+from tests.parity.recordings import Recording, assert_close
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.world_action_model import WorldActionModel
 
-OPTIONS = TreeOptions(precision="float64")
 
+class FaultyModel:
+    """Takes every step of some trees from their roots, wherever the search believes to be."""
 
-class RootStepModel:
-    """Takes every step from the root of its tree, wherever the search believes to be."""
-
-    def __init__(self, model: PlanningModel) -> None:
+    def __init__(self, model: PlanningModel, is_faulty: list[bool]) -> None:
         self.model = model
         self.num_actions = model.num_actions
-        self.root_of: dict[int, int] = {}
+        self.is_faulty = is_faulty
+        self.start: dict[int, int] = {}
 
     def root(self, observation: Any) -> Evaluation:
         evaluation = self.model.root(observation)
-        self.root_of = {int(node): int(node) for node in evaluation.node}
+        faulty = zip(evaluation.node, self.is_faulty, strict=True)
+        self.start = {int(node): int(node) for node, is_faulty in faulty if is_faulty}
         return evaluation
 
     def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
-        root = np.array([self.root_of[int(node)] for node in parent])
-        evaluation = self.model.step(root, action)
-        self.root_of |= {int(node): int(first) for node, first in zip(evaluation.node, root, strict=True)}
+        start = [self.start.get(int(node), int(node)) for node in parent]
+        evaluation = self.model.step(np.array(start), action)
+        for node, before in zip(evaluation.node, start, strict=True):
+            if before in self.start:
+                self.start[int(node)] = before
         return evaluation
 
 
-def _context(model: WorldActionModel, case: dict[str, Any]) -> TokenContext:
-    buffer, block = case["buffer_tokens"][0], model.config.block_tokens
-    blocks = min(model.config.max_blocks - case["horizon"], (len(buffer) + 1) // block)
-    fed = buffer[-(blocks * block - 1) :]
+def _context(model: WorldActionModel, cases: list[dict[str, Any]]) -> TokenContext:
+    rows, block = [], model.config.block_tokens
+    for case in cases:
+        buffer = case["buffer_tokens"][0]
+        blocks = min(model.config.max_blocks - case["horizon"], (len(buffer) + 1) // block)
+        rows.append(buffer[-(blocks * block - 1) :])
     return TokenContext(
-        tokens=fed[None],
-        length=torch.tensor([len(fed)]),
-        task_id=torch.tensor([case["task"]]),
-        legal_mask=case["legal"][None],
+        tokens=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
+        length=torch.tensor([len(row) for row in rows]),
+        task_id=torch.tensor([case["task"] for case in cases]),
+        legal_mask=torch.stack([case["legal"] for case in cases]),
     )
 
 
-def _search(
-    planning_model: PlanningModel, context: TokenContext, case: dict[str, Any]
-) -> SearchResult[SearchTree]:
-    return mcts(
-        planning_model,
-        context,
-        num_simulations=case["num_simulations"],
-        horizon=case["horizon"],
-        temperature=case["temperature"],
-        use_mean=case["use_mean"],
-        use_count=case["use_count"],
-        published_semantics=True,
-        options=OPTIONS,
-    )
+SETTINGS = ("num_simulations", "horizon", "temperature", "use_mean", "use_count")
+
+
+def _settings(case: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(case[name] for name in SETTINGS)
 
 
 def test_recorded_searches(model: WorldActionModel, model_recording: Recording) -> None:
+    """All games of the same settings, with and without the fault, are searched in one batch."""
     planning_model = WorldActionPlanningModel(model, published_semantics=True)
-    for case in model_recording.section("planning", "mcts"):
-        searched = planning_model if case["kv_cache_fixed"] else RootStepModel(planning_model)
-        result = _search(searched, _context(model, case), case)
-        tree, root = result.tree, case["root"]
-        assert result.visit_counts[0].tolist() == root["visit_count"].tolist()
-        assert int(result.action[0]) == case["action"]
-        child = tree.children[0, 0]
-        for name, column in (("value", tree.score), ("reward", tree.reward)):
-            ours = np.where(child == NO_ROW, 0, column[0, child])
-            assert_close(f"mcts.{name}", ours, root[name])
-        assert_close("mcts.prior", tree.prior[0, 0], root["prior"])
-        _assert_simulations(result, case)
+    cases = sorted(model_recording.section("planning", "mcts"), key=_settings)
+    for settings, group in groupby(cases, key=_settings):
+        batch = list(group)
+        result = mcts(
+            FaultyModel(planning_model, [not case["kv_cache_fixed"] for case in batch]),
+            _context(model, batch),
+            published_semantics=True,
+            options=TreeOptions(precision="float64"),
+            **dict(zip(SETTINGS, settings, strict=True)),
+        )
+        for row, case in enumerate(batch):
+            _assert_decision(result, row, case)
+            _assert_simulations(result, row, case)
 
 
-def _assert_simulations(result: SearchResult[SearchTree], case: dict[str, Any]) -> None:
+def _assert_decision(result: SearchResult[SearchTree], row: int, case: dict[str, Any]) -> None:
+    tree, root = result.tree, case["root"]
+    assert result.visit_counts[row].tolist() == root["visit_count"].tolist()
+    assert int(result.action[row]) == case["action"]
+    child = tree.children[row, 0]
+    for name, column in (("value", tree.score), ("reward", tree.reward)):
+        ours = np.where(child == NO_NODE, 0, column[row, child])
+        assert_close(f"mcts.{name}", ours, root[name])
+    assert_close("mcts.prior", tree.prior[row, 0], root["prior"])
+
+
+def _assert_simulations(result: SearchResult[SearchTree], row: int, case: dict[str, Any]) -> None:
     """Each simulation made the recorded walk, and found there what was recorded."""
     tree, made = result.tree, {}
-    for row in range(1, int(tree.num_nodes[0])):
-        walk, node = [], row
-        while node > 0:
-            walk.insert(0, int(tree.action[0, node]))
-            node = int(tree.parent[0, node])
-        if tree.visits[0, row] > 0:
-            made[tuple(walk)] = row
+    for node in range(1, int(tree.num_nodes[row])):
+        walk, above = [], node
+        while above > 0:
+            walk.insert(0, int(tree.action[row, above]))
+            above = int(tree.parent[row, above])
+        if tree.visits[row, node] > 0:
+            made[tuple(walk)] = node
     walks = [tuple(a for a in walk if a >= 0) for walk in case["simulated_paths"].tolist()]
     assert set(walks) == set(made)
-    rows = [made[walk] for walk in walks]
+    nodes = [made[walk] for walk in walks]
     # A walk to the depth limit may be made again, and then leaves its row empty.
-    assert rows == [walks.index(walk) + 1 for walk in walks]
-    assert_close("mcts.leaf_values", tree.value[0, rows], case["leaf_values"])
-    assert np.abs(tree.reward[0, rows] - case["leaf_rewards"].numpy()).max() <= LOGIT_TOLERANCE
+    assert nodes == [walks.index(walk) + 1 for walk in walks]
+    assert_close("mcts.leaf_values", tree.value[row, nodes], case["leaf_values"])
+    assert tree.reward[row, nodes].tolist() == case["leaf_rewards"].tolist()

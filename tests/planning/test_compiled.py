@@ -1,0 +1,54 @@
+"""Kernels on disk, and the package without Numba."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from planning import compiled
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from planning import TreeOptions, compiled, gumbel_muzero, muzero
+from planning.table_model import random_table
+assert not compiled.HAS_NUMBA
+model = random_table(np.random.default_rng(0), 30, 4, end_rate=0.1, illegal_rate=0.2)
+for search in (muzero, gumbel_muzero):
+    result = search(model, np.arange(6), num_simulations=20, options=TreeOptions(num_threads=2))
+    print(result.visit_counts.tolist())
+"""
+
+
+def test_searches_run_without_numba():
+    from planning import gumbel_muzero, muzero
+    from planning.table_model import random_table
+
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMBA], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    model = random_table(np.random.default_rng(0), 30, 4, end_rate=0.1, illegal_rate=0.2)
+    expected = [
+        str(search(model, np.arange(6), num_simulations=20).visit_counts.tolist())
+        for search in (muzero, gumbel_muzero)
+    ]
+    assert run.stdout.splitlines() == expected
+
+
+def test_a_stored_kernel_is_dropped_when_a_source_of_its_parts_changes(tmp_path, monkeypatch):
+    def twice(number):
+        return 2 * number
+
+    monkeypatch.setattr(compiled.numba.config, "CACHE_DIR", str(tmp_path))
+    for sources, kept in (("one", False), ("one", True), ("other", False)):
+        monkeypatch.setattr(compiled, "_sources", lambda sources=sources: sources)
+        kernel = compiled.kernel(twice)
+        assert kernel(3) == 6
+        assert bool(sum(kernel.stats.cache_hits.values())) == kept
