@@ -23,7 +23,8 @@ from datasets.errors import UserError
 from datasets.games import Game
 from planning.base import SearchResult, best_path
 from planning.beam import beam_search
-from planning.muzero import muzero
+from planning.mcts import mcts
+from planning.options import TreeOptions
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.tokenizer import Tokenizer
 from world_model.world_action_model import WorldActionModel
@@ -38,7 +39,7 @@ class ActingConfig:
     beam_width: int = 2
     """Paths the beam planner keeps, and actions it tries per state."""
     horizon: int = 2
-    """Steps the planner looks ahead."""
+    """Steps the planner looks ahead; of these, tree search imagines all but the last, and at least one."""
     num_simulations: int = 20
     """States the tree search adds to its tree."""
     context_frames: int = 8
@@ -48,7 +49,7 @@ class ActingConfig:
     epsilon: float = 0.001
     """Probability of a random legal action."""
     published_semantics: bool = False
-    """Let planned paths run on through a predicted end of the episode, as the published planner does."""
+    """Plan with the faults of the published planners, such as not reading predicted ends."""
 
     def __post_init__(self) -> None:
         for name in ("beam_width", "horizon", "num_simulations", "context_frames"):
@@ -197,12 +198,19 @@ class Agent:
         )
         config = self.config
         if config.planner == "mcts":
-            return muzero(
+            threads = torch.get_num_threads()
+            result = mcts(
                 self._planning_model,
                 context,
                 num_simulations=config.num_simulations,
-                max_depth=config.horizon,
+                horizon=config.horizon,
+                published_semantics=config.published_semantics,
+                # The network takes nearly all the time: compiled kernels would only be waited for.
+                options=TreeOptions(compiled=False),
             )
+            # Numba's OpenMP threads, once started, change the number of torch's for good.
+            torch.set_num_threads(threads)
+            return result
         # Without planning it is a beam search none of whose steps is taken.
         return beam_search(
             self._planning_model, context, beam_width=config.beam_width, horizon=config.steps_ahead

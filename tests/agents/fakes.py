@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from world_model.heads import QHeadConfig
-from world_model.tokenizer import Tokenizer, TokenizerConfig
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TokenizerConfig
 from world_model.transformer import TransformerConfig
 from world_model.world_action_model import WorldActionConfig, WorldActionModel
 
