@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from planning import Evaluation, PlanningModel, SearchResult, SearchTree, TreeOptions, mcts
@@ -65,6 +66,7 @@ def _settings(case: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(case[name] for name in SETTINGS)
 
 
+@pytest.mark.slow
 def test_recorded_searches(model: WorldActionModel, model_recording: Recording) -> None:
     """All games of the same settings, with and without the fault, are searched in one batch."""
     planning_model = WorldActionPlanningModel(model, published_semantics=True)

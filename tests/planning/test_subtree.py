@@ -106,9 +106,9 @@ def test_merged_states_stay_merged(compiled):
 
 
 def test_a_game_is_played_on_one_tree():
-    model = nim_world(11)
-    result = muzero(model, np.array([11]), num_simulations=400, options=EXACT)
-    stones, turn = 11, 0
+    model = nim_world(7)
+    result = muzero(model, np.array([7]), num_simulations=600, options=EXACT)
+    stones, turn = 7, 0
     while True:
         stones -= int(result.action[0]) + 1
         turn += 1

@@ -195,14 +195,15 @@ def test_enough_simulations_find_what_exhaustive_search_finds(search):
 
 
 @every_search
-def test_exact_values_are_enough_to_choose_right(search):
+def test_exact_values_make_one_step_enough(search):
     for seed in range(10):
         model = subset_world(np.random.default_rng(seed), 5, 3)
         model = replace(model, value=optimal_values(model, 3), q_value=optimal_q_values(model, 3))
         optimal = optimal_q_values(model, 3)[0]
         settings = {"gumbel_scale": 0.0} if search is gumbel else {}
-        result = search(model, np.array([0]), 100, options=EXACT, **settings)
-        assert optimal[result.action[0]] > optimal.max() - 0.05
+        result = search(model, np.array([0]), 100, max_depth=1, options=EXACT, **settings)
+        assert result.action[0] == optimal.argmax()
+        np.testing.assert_allclose(result.root_q_value[0].max(), optimal.max())
 
 
 def test_turns_of_two_players():
