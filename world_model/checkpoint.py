@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.files import replace_directory
-from world_model.tokenizer import Tokenizer, TokenizerConfig
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TokenizerConfig
 from world_model.world_action_model import WorldActionConfig, WorldActionModel
 
 FORMAT = "worldbeam-checkpoint"

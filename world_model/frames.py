@@ -1,4 +1,4 @@
-"""Frames on their way into the tokenizer: gray levels as numbers, and random shifts.
+"""Frames on their way into the tokenizer: their sizes, gray levels, backgrounds and random shifts.
 
 Letters: B frames.
 """
@@ -9,6 +9,13 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+FRAME_SIZE = 84
+"""Rows and columns of a frame."""
+GRID = 6
+"""Rows and columns of a frame's grid of tokens."""
+PATCH = FRAME_SIZE // GRID
+"""Rows and columns of the pixels that one token stands for."""
 
 
 def to_signed(frames: UInt8[Tensor, "B 84 84"]) -> Float[Tensor, "B 1 84 84"]:
@@ -34,3 +41,8 @@ def random_shift(num_frames: int, shift_pixels: int, generator: torch.Generator)
     Padding by repeated border pixels and cropping at random: DrQ, Kostrikov et al. 2020 (arXiv 2004.13649).
     """
     return torch.randint(-shift_pixels, shift_pixels + 1, (num_frames, 2), generator=generator)
+
+
+def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:
+    """Each pixel's median over frames of one game: what is seen when nothing is in the way."""
+    return frames.median(dim=0).values

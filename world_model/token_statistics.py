@@ -16,7 +16,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from datasets.games import GAMES
-from world_model.tokenizer import Tokenizer, median_frame
+from world_model.frames import median_frame
+from world_model.tokenizer import Tokenizer
 
 FOREGROUND_LEVELS = 8
 """A pixel is foreground if it differs from the background by more than this many gray levels."""

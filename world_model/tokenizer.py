@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
@@ -22,105 +20,19 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.games import GAMES
-from world_model.frames import shift_frames, to_signed
-from world_model.quantizers import QuantizerOutput, VectorQuantizer, make_quantizer
-from world_model.tokenizer_networks import (
-    FRAME_SIZE,
-    GRID,
-    PATCH,
-    JoinPatches,
+from world_model.frames import FRAME_SIZE, GRID, PATCH, shift_frames, to_signed
+from world_model.patch_networks import (
     PatchDecoder,
     PatchEncoder,
-    ResidualDecoder,
-    ResidualEncoder,
-    SplitPatches,
+    commonest_rows,
     distinct_patches,
     join_patches,
     place_patches,
     split_patches,
 )
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """Sizes of a tokenizer and the weights of its losses."""
-
-    network: Literal["residual", "patch", "dictionary"] = "residual"
-    """Published residual convolutions; a patchwise perceptron; or none at all, so that a code of the codebook
-    is what a patch of 14 x 14 pixels looks like."""
-    quantizer: Literal["vq", "fsq"] = "vq"
-    """Learned codebook, or finite scalar quantisation."""
-    codebook_size: int = 2048
-    """Number of codes of a learned codebook; finite scalar quantisation has the product of its levels."""
-    code_width: int = 512
-    """Length of a learned code's vector; finite scalar quantisation has one scalar per level count."""
-    fsq_levels: tuple[int, ...] = (8, 8, 5)
-    """Levels of each scalar of finite scalar quantisation."""
-    channels: int = 64
-    """Base number of channels of the residual network, or width of the patch network."""
-    channel_multipliers: tuple[int, int, int] = (1, 1, 1)
-    """Channels at 84, 12 and 6 pixels as multiples of `channels` (residual network)."""
-    num_residual_blocks: int = 2
-    """Residual blocks of the encoder, per level in the residual network."""
-    attention_resolutions: tuple[int, ...] = (6, 12)
-    """Resolutions at which the encoder attends (residual network)."""
-    latent_channels: int = 512
-    """Channels between networks and the projections to and from codes (residual network)."""
-    use_background: bool = False
-    """Subtract each game's background before encoding and add it after decoding."""
-    foreground_weight: float = 0.0
-    """Weight shared by a patch's pixels that differ from the background; needs `use_background`."""
-    squared_weight: float = 0.0
-    """Weight of the squared error beside the absolute one."""
-    commitment_weight: float = 1.0
-    """Weight of the commitment loss."""
-    shift_pixels: int = 4
-    """Largest random shift of a training frame in each direction; 0 turns the augmentation off."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of codes V."""
-        if self.quantizer == "vq":
-            return self.codebook_size
-        size = 1
-        for levels in self.fsq_levels:
-            size *= levels
-        return size
-
-    @property
-    def grid(self) -> int:
-        """Rows and columns of the token grid."""
-        return GRID
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """Number of tokens K of a frame."""
-        return GRID * GRID
-
-
-TOKENIZERS: dict[str, TokenizerConfig] = {
-    "published": TokenizerConfig(),
-    "tiny": TokenizerConfig(
-        network="patch",
-        quantizer="fsq",
-        channels=128,
-        num_residual_blocks=1,
-        use_background=True,
-        foreground_weight=500.0,
-        squared_weight=3.0,
-        shift_pixels=0,
-    ),
-    "dictionary": TokenizerConfig(
-        network="dictionary",
-        quantizer="vq",
-        codebook_size=1024,
-        code_width=PATCH**2,
-        use_background=True,
-        shift_pixels=0,
-    ),
-}
-"""`published` has the released weights' sizes; `tiny` trains in well under a minute on one core; `dictionary`
-needs next to no training, and is sharp where games are made of few, recurring patches."""
+from world_model.quantizers import QuantizerOutput, VectorQuantizer, make_quantizer
+from world_model.residual_networks import ResidualDecoder, ResidualEncoder
+from world_model.tokenizer_config import TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -195,6 +107,11 @@ class Tokenizer(nn.Module):
         self.background[task_id] = frame.to(self.background)
 
     @property
+    def local(self) -> bool:
+        """Whether each patch is read and drawn on its own, so that equal patches need be done once."""
+        return self.config.network != "residual"
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device
@@ -262,7 +179,7 @@ class Tokenizer(nn.Module):
         if background is not None:
             seen = seen - to_signed(background)
         with torch.autocast(frames.device.type, enabled=False):
-            if self.config.network == "patch":
+            if self.local:
                 patches, slot = distinct_patches(split_patches(seen))
                 indices = self.quantizer(self.pre_quant_conv(self.encoder(patches))).indices[0, 0][slot]
             else:
@@ -281,10 +198,11 @@ class Tokenizer(nn.Module):
         """Frames drawn from tokens as intensities clamped to [0, 1]; always computed in float32."""
         indices = rearrange(tokens, "B (H W) -> B H W", H=GRID)
         with torch.autocast(tokens.device.type, enabled=False):
-            if self.config.network == "patch":
+            if self.local:
                 codes, slot = indices.unique(return_inverse=True)
-                codes = rearrange(codes, "N -> 1 1 N")
-                drawn = join_patches(place_patches(self._draw(self.quantizer.vectors(codes), codes), slot))
+                codes = torch.cat([self._blank_code(), rearrange(codes, "N -> 1 1 N")], dim=-1)
+                drawn = self._draw_patches(self.quantizer.vectors(codes), codes)
+                drawn = join_patches(place_patches(drawn, slot + 1))
             else:
                 drawn = self._draw(self.quantizer.vectors(indices), indices)
         background = self.background_of(task_id)
@@ -306,20 +224,30 @@ class Tokenizer(nn.Module):
 
     def _autoencode(self, seen: Tensor) -> tuple[Tensor, QuantizerOutput, Tensor]:
         """Vectors before quantisation, what the quantiser made of them, and the picture drawn."""
-        if self.config.network != "patch":
+        if not self.local:
             z = self.pre_quant_conv(self.encoder(seen))
             quantized = self.quantizer(z)
             return z, quantized, self._draw(quantized.quantized, quantized.indices)
         patches, slot = distinct_patches(split_patches(seen))
         z = self.pre_quant_conv(self.encoder(patches))
         quantized = self.quantizer(z)
-        drawn = self._draw(quantized.quantized, quantized.indices)
+        drawn = self._draw_patches(quantized.quantized, quantized.indices)
         placed = QuantizerOutput(
             place_patches(quantized.quantized, slot),
             quantized.indices[0, 0][slot],
             quantized.loss[0, 0][slot],
         )
         return place_patches(z, slot), placed, join_patches(place_patches(drawn, slot))
+
+    def _blank_code(self) -> Tensor:
+        patch = torch.zeros(1, PATCH**2, 1, 1, device=self.device)
+        return self.quantizer(self.pre_quant_conv(self.encoder(patch))).indices
+
+    def _draw_patches(self, codes: Tensor, indices: Tensor) -> Tensor:
+        """Draw N patches of which the first is the blank one."""
+        drawn = self._draw(codes, indices)
+        # Whatever else has the blank patch's code must not leave marks all over the background.
+        return drawn if self.config.network == "dictionary" else drawn - drawn[..., :1]
 
     def _draw(self, codes: Tensor, indices: Tensor) -> Tensor:
         latent = self.post_quant_conv(codes)
@@ -330,7 +258,7 @@ class Tokenizer(nn.Module):
 
 def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
     if config.network == "dictionary":
-        return SplitPatches(), JoinPatches()
+        return nn.Identity(), nn.Identity()
     if config.network == "patch":
         encoder = PatchEncoder(channels=config.channels, num_residual_blocks=config.num_residual_blocks)
         return encoder, PatchDecoder(channels=config.channels)
@@ -348,17 +276,3 @@ def _make_networks(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
         input_channels=config.latent_channels,
     )
     return encoder, decoder
-
-
-def median_frame(frames: UInt8[Tensor, "B 84 84"]) -> UInt8[Tensor, "84 84"]:
-    """Each pixel's median over frames of one game: what is seen when nothing is in the way."""
-    return frames.median(dim=0).values
-
-
-def commonest_rows(rows: Float[Tensor, "N P"], count: int) -> Float[Tensor, "M P"]:
-    """The different rows, the most frequent first, at most `count`; on the rows' device."""
-    # NumPy sorts rows as strings of bytes, many times faster than torch.unique compares them.
-    as_bytes = np.ascontiguousarray(rows.cpu().numpy()).view(f"V{4 * rows.shape[1]}").ravel()
-    _, first, frequency = np.unique(as_bytes, return_index=True, return_counts=True)
-    chosen = first[np.argsort(-frequency, kind="stable")[:count]]
-    return rows[torch.from_numpy(chosen).to(rows.device)]

@@ -12,9 +12,10 @@ from datasets.sampling import FrameSampler, SegmentSampler
 from datasets.segments import SegmentConfig, held_out_mask
 from datasets.store import EpisodeStore
 from datasets.tokens import build_token_cache
+from world_model.frames import median_frame
 from world_model.learners import TokenizerLearner, WorldLearner
 from world_model.recipes import TrainConfig
-from world_model.tokenizer import Tokenizer, median_frame
+from world_model.tokenizer import Tokenizer
 from world_model.training import Phase
 from world_model.training_state import TrainingState
 

@@ -11,7 +11,8 @@ from datasets.errors import UserError
 from world_model.checkpoint import list_checkpoints, load_checkpoint
 from world_model.recipes import TrainConfig
 from world_model.sizes import SIZES
-from world_model.tokenizer import TOKENIZERS, Tokenizer
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS
 from world_model.training import step_seeds
 from world_model.world_action_model import WorldActionConfig, WorldActionModel
 

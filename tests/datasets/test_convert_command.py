@@ -13,7 +13,8 @@ from datasets.store import EpisodeStore
 from datasets.tokens import build_token_cache
 from tests.datasets.conversion_sources import dqn_path, write_checkpoint, write_trajectories
 from world_model.checkpoint import load_checkpoint, save_checkpoint
-from world_model.tokenizer import Tokenizer, TokenizerConfig
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TokenizerConfig
 
 
 @pytest.fixture

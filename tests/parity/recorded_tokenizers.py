@@ -9,7 +9,8 @@ import torch
 
 from tests.parity.recordings import Recording
 from world_model.published_tokenizer import load_published_tokenizer_state_dict
-from world_model.tokenizer import Tokenizer, TokenizerConfig
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TokenizerConfig
 
 
 def tokenizer_of(recording: Recording) -> Tokenizer:

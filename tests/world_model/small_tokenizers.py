@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from world_model.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS, TokenizerConfig
 
 SMALL_RESIDUAL = TokenizerConfig(
     codebook_size=20,

@@ -18,7 +18,8 @@ from world_model.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from world_model.tokenizer import TOKENIZERS, Tokenizer
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS
 
 SMALL_TOKENIZER = replace(TOKENIZERS["tiny"], channels=8, latent_channels=4)
 

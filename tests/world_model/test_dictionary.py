@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from world_model.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, commonest_rows
+from world_model.patch_networks import commonest_rows
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS, TokenizerConfig
 
 BACKGROUND = 60
 TASK = 39

@@ -14,7 +14,8 @@ from world_model.published_tokenizer import (
     load_published_tokenizer_state_dict,
     published_tokenizer_state_dict,
 )
-from world_model.tokenizer import TOKENIZERS, Tokenizer
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS
 
 MANIFEST = SHARED / "parity" / "jowa" / "released_manifest.json"
 

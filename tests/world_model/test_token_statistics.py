@@ -9,8 +9,9 @@ import torch
 
 from datasets.games import find_game
 from tests.world_model.small_tokenizers import SMALL_PATCH, ball_frames, seeded
+from world_model.frames import median_frame
 from world_model.token_statistics import TokenStatistics, game_statistics, token_statistics
-from world_model.tokenizer import Tokenizer, median_frame
+from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import tokenizer_loss
 
 PONG = find_game("Pong").task_id

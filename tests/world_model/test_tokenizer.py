@@ -9,14 +9,10 @@ import torch
 
 from datasets.errors import UserError
 from tests.world_model.small_tokenizers import SMALL_PATCH, SMALL_RESIDUAL, noise, randomised
-from world_model.tokenizer import TOKENIZERS, Tokenizer, TokenizerConfig, median_frame
-from world_model.tokenizer_networks import (
-    PATCH,
-    distinct_patches,
-    join_patches,
-    place_patches,
-    split_patches,
-)
+from world_model.frames import PATCH, median_frame
+from world_model.patch_networks import distinct_patches, join_patches, place_patches, split_patches
+from world_model.tokenizer import Tokenizer
+from world_model.tokenizer_config import TOKENIZERS, TokenizerConfig
 
 CONFIGS = {
     "residual vq": SMALL_RESIDUAL,
@@ -69,6 +65,7 @@ def test_a_frame_equal_to_its_background_is_blank_everywhere():
     tokenizer.set_background(11, background)
     tokens = tokenizer.encode(background[None].expand(2, 84, 84), torch.tensor([11, 12]))
     assert len(tokens[0].unique()) == 1
+    assert torch.equal(tokenizer.decode(tokens[:1], torch.tensor([11]))[0], background)
     # Game 12 has no background yet, so the same frame is something to draw.
     assert len(tokens[1].unique()) > 1
 

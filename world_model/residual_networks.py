@@ -1,24 +1,20 @@
-"""Encoders and decoders of the frame tokenizer: frames to a 6 x 6 grid of vectors and back.
+"""The published encoder and decoder of the frame tokenizer: frames to a 6 x 6 grid of vectors and back.
 
-Letters: B frames, C channels, H and W rows and columns.
+Letters: B frames, C and D channels, H and W rows and columns.
 
-`ResidualEncoder` and `ResidualDecoder` are the published networks, with the published names of
-their parts so that released weights load by name: residual blocks of two 3 x 3 convolutions,
-attention at the small resolutions, 84 -> 12 -> 6 pixels. `PatchEncoder` and `PatchDecoder` are for
-small budgets: each 14 x 14 patch becomes a vector at once, and nothing ever runs at 84 x 84 with
-many channels. In their grids a position's channels are its patch's pixels.
+Residual blocks of two 3 x 3 convolutions, attention at the small resolutions, 84 -> 12 -> 6 pixels.
+The parts have the published names, so that released weights load by name.
 """
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-FRAME_SIZE = 84
-GRID = 6
-PATCH = FRAME_SIZE // GRID
+from world_model.frames import FRAME_SIZE
+
 DOWNSAMPLING = (7, 2)
 """Factor of each downsampling of the residual encoder; the decoder undoes them in the same order."""
 
@@ -222,93 +218,3 @@ class ResidualDecoder(nn.Module):
         for level in reversed(self.up):
             x = level(x)
         return self.conv_out(swish(self.norm_out(x)))
-
-
-class PointwiseBlock(nn.Module):
-    """x + (swish, 1 x 1 convolution) twice."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 1)
-        self.conv2 = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Same shape."""
-        return x + self.conv2(swish(self.conv1(swish(x))))
-
-
-class PatchEncoder(nn.Module):
-    """Each 14 x 14 patch to a vector by a small perceptron that knows neither place nor neighbours."""
-
-    def __init__(self, *, channels: int, num_residual_blocks: int) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(PATCH**2, channels, 1)
-        self.blocks = nn.ModuleList(PointwiseBlock(channels) for _ in range(num_residual_blocks))
-
-    def forward(self, x: Float[Tensor, "B 196 H W"]) -> Float[Tensor, "B C H W"]:
-        """A grid of patches to a grid of vectors; any H and W, for positions do not interact."""
-        x = self.conv_in(x)
-        for block in self.blocks:
-            x = block(x)
-        return swish(x)
-
-
-class PatchDecoder(nn.Module):
-    """Each vector to a 14 x 14 patch by one linear map."""
-
-    def __init__(self, *, channels: int) -> None:
-        super().__init__()
-        self.conv_out = nn.Conv2d(channels, PATCH**2, 1)
-
-    def forward(self, z: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 196 H W"]:
-        """A grid of vectors to a grid of patches."""
-        return self.conv_out(swish(z))
-
-
-def split_patches(frames: Float[Tensor, "B 1 84 84"]) -> Float[Tensor, "B 196 6 6"]:
-    """Frames as grids of patches, each patch's pixels row by row."""
-    return rearrange(frames, "B 1 (H p) (W q) -> B (p q) H W", p=PATCH, q=PATCH)
-
-
-def join_patches(patches: Float[Tensor, "B 196 6 6"]) -> Float[Tensor, "B 1 84 84"]:
-    """The inverse of `split_patches`."""
-    return rearrange(patches, "B (p q) H W -> B 1 (H p) (W q)", p=PATCH, q=PATCH)
-
-
-class SplitPatches(nn.Module):
-    """`split_patches` as an encoder that changes nothing."""
-
-    def forward(self, frames: Float[Tensor, "B 1 84 84"]) -> Float[Tensor, "B 196 6 6"]:
-        """Frames to patches."""
-        return split_patches(frames)
-
-
-class JoinPatches(nn.Module):
-    """`join_patches` as a decoder that changes nothing."""
-
-    def forward(self, patches: Float[Tensor, "B 196 6 6"]) -> Float[Tensor, "B 1 84 84"]:
-        """Patches to frames."""
-        return join_patches(patches)
-
-
-def distinct_patches(
-    patches: Float[Tensor, "B P H W"],
-) -> tuple[Float[Tensor, "1 P 1 N"], Int[Tensor, "B H W"]]:
-    """One blank (all zero) patch and every patch that is not blank, and where each position finds its own.
-
-    Most patches equal the background and so are blank once it is subtracted. A network without
-    neighbours gives them all the same answer, so it is asked once.
-
-    Returns:
-        N patches, the first of them blank; for each position, which of the N it is.
-    """
-    rows = rearrange(patches, "B P H W -> (B H W) P")
-    drawn = (rows != 0).any(dim=1)
-    slot = rearrange(drawn.cumsum(0) * drawn, "(B H W) -> B H W", B=patches.shape[0], H=patches.shape[2])
-    return rearrange(F.pad(rows[drawn], (0, 0, 1, 0)), "N P -> 1 P 1 N"), slot
-
-
-def place_patches(values: Float[Tensor, "1 P 1 N"], slot: Int[Tensor, "B H W"]) -> Float[Tensor, "B P H W"]:
-    """Give every position its own of the N values."""
-    chosen = rearrange(values, "1 P 1 N -> N P").index_select(0, slot.flatten())
-    return rearrange(chosen, "(B H W) P -> B P H W", B=slot.shape[0], H=slot.shape[1])
