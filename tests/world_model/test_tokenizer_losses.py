@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.world_model.small_tokenizers import SMALL_PATCH, ball_frames, seeded
+from tests.world_model.small_tokenizers import SMALL_PATCH, ball_frames, randomised, seeded
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TokenizerConfig
 from world_model.tokenizer_losses import (
@@ -84,7 +84,7 @@ def test_the_loss_sums_its_terms():
 
 
 def test_shifts_follow_the_generator_and_take_the_background_along():
-    tokenizer = Tokenizer(replace(SMALL_PATCH, shift_pixels=4))
+    tokenizer = randomised(replace(SMALL_PATCH, shift_pixels=4))
     frames = ball_frames(6)
     task_id = torch.full((6,), 3)
     tokenizer.set_background(3, frames.median(dim=0).values)
