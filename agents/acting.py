@@ -29,6 +29,8 @@ from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.tokenizer import Tokenizer
 from world_model.world_action_model import WorldActionModel
 
+PUBLISHED_DISCOUNT = 0.99
+
 
 @dataclass(frozen=True)
 class ActingConfig:
@@ -44,8 +46,8 @@ class ActingConfig:
     """States the tree search adds to its tree."""
     context_frames: int = 8
     """Frames the agent remembers; it plans from as many of them as leave room for the horizon."""
-    discount: float = 0.99
-    """Factor on the future at each imagined step; use that of training."""
+    discount: float | None = None
+    """Factor on the future at each imagined step; by default that of training, or 0.99 if it is unknown."""
     epsilon: float = 0.001
     """Probability of a random legal action."""
     published_semantics: bool = False
@@ -56,8 +58,9 @@ class ActingConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("discount", "epsilon"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
+            given = getattr(self, name)
+            if given is not None and not 0.0 <= given <= 1.0:
+                raise UserError(f"{name} is {given}; it must lie between 0 and 1")
 
     @property
     def steps_ahead(self) -> int:
@@ -127,8 +130,9 @@ class Agent:
         self.seed = seed
         self._tokenizer = tokenizer
         self._device = model.position_embedding.weight.device
+        discount = PUBLISHED_DISCOUNT if config.discount is None else config.discount
         self._planning_model = WorldActionPlanningModel(
-            model, discount=config.discount, published_semantics=config.published_semantics
+            model, discount=discount, published_semantics=config.published_semantics
         )
         frames = min(config.context_frames, model.config.max_blocks - config.steps_ahead)
         self._memory = ContextMemory(environments, frames, model.config.tokens_per_frame)

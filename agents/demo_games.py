@@ -63,7 +63,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
             world_steps=500,
             joint_steps=1500,
         ),
-        acting=ActingConfig(beam_width=2, horizon=2, context_frames=4, discount=0.97),
+        acting=ActingConfig(beam_width=2, horizon=2),
     ),
     "Pong": DemoGame(
         game="Pong",
@@ -75,7 +75,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         max_decisions=300,
         episodes=16,
         recipe=replace(_TINY, world_steps=3000, joint_steps=4000),
-        acting=ActingConfig(beam_width=2, horizon=2, context_frames=4, discount=0.97),
+        acting=ActingConfig(beam_width=2, horizon=2),
     ),
 }
 """The games of the demo."""

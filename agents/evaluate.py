@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     checkpoint = load_checkpoint(config.checkpoint, device)
     if checkpoint.model is None:
         raise UserError(f"{checkpoint.path}: holds only a tokenizer; train on until the model is trained too")
+    config = replace(config, acting=with_discount_of_training(config.acting, checkpoint))
     check_acting(config.acting, game, checkpoint.tokenizer, checkpoint.model)
     agent = Agent(
         checkpoint.tokenizer,
@@ -172,6 +173,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if config.video is not None:
         write_video(config.video, player.scenes, game, caption=describe_planner(config.acting))
     return evaluation
+
+
+def with_discount_of_training(acting: ActingConfig, checkpoint: Checkpoint) -> ActingConfig:
+    """Plan with the discount that the Q head learned with, unless another is asked for."""
+    learned_with = checkpoint.training.get("loss", {}).get("discount")
+    return acting if acting.discount is not None else replace(acting, discount=learned_with)
 
 
 def notes(checkpoint: Checkpoint, game: Game, config: EvaluateConfig) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting import ActingConfig, Agent, ContextMemory, Decision
+from agents.acting import PUBLISHED_DISCOUNT, ActingConfig, Agent, ContextMemory, Decision
 from datasets.errors import UserError
 from datasets.games import find_game
 from planning.base import best_path
@@ -63,7 +63,7 @@ def test_planning_starts_from_the_last_frames_that_leave_room_for_the_horizon():
     tokens = tokenizer.encode(torch.from_numpy(frames), torch.full((7,), PONG.task_id))
     # Five blocks less a horizon of two: frames 4, 5 and 6, with the actions between them.
     context = [*tokens[4], decisions[4].actions[0], *tokens[5], decisions[5].actions[0], *tokens[6]]
-    planning_model = WorldActionPlanningModel(model, discount=CALM.discount)
+    planning_model = WorldActionPlanningModel(model, discount=PUBLISHED_DISCOUNT)
     observation = TokenContext(
         tokens=torch.tensor([[int(token) for token in context]]),
         length=torch.tensor([3 * 37 - 1]),
@@ -83,7 +83,7 @@ def test_the_plan_is_the_best_path_with_its_frames_drawn():
     agent.begin(1, 1)
     frames = random_frames(2, 2)
     decision = agent.act(frames, [0, 1])
-    planning_model = WorldActionPlanningModel(model, discount=CALM.discount)
+    planning_model = WorldActionPlanningModel(model, discount=PUBLISHED_DISCOUNT)
     tokens = tokenizer.encode(torch.from_numpy(frames), torch.full((2,), PONG.task_id))
     observation = TokenContext(
         tokens=tokens,

@@ -21,14 +21,14 @@ ACTING = ActingConfig(planner="greedy")
 ROLLOUT = RolloutConfig(episodes=4, envs=2, max_decisions=6)
 
 
-def save_run(run: Path, model: WorldActionModel | None) -> Path:
+def save_run(run: Path, model: WorldActionModel | None, **training) -> Path:
     save_checkpoint(
         run / "checkpoints" / "step_00000010",
         step=10,
         tokenizer=random_tokenizer(),
         model=model,
         optimizer={},
-        training={"games": ["Pong=2", "Breakout=1"]},
+        training={"games": ["Pong=2", "Breakout=1"]} | training,
     )
     return run
 
@@ -63,6 +63,14 @@ def test_results_hold_all_that_is_needed_to_play_again(run: Path, tmp_path: Path
     again = evaluate(request(run, rollout=replace(ROLLOUT, envs=3), seed=3))
     assert again.results == evaluation.results
     assert again.scores == evaluation.scores
+
+
+def test_planning_discounts_as_training_did_unless_told(run: Path, tmp_path: Path):
+    trained = save_run(tmp_path / "run", random_model(), loss={"discount": 0.9})
+    assert evaluate(request(trained)).config.acting.discount == 0.9
+    told = replace(ACTING, discount=0.8)
+    assert evaluate(request(trained, acting=told)).config.acting.discount == 0.8
+    assert evaluate(request(run)).config.acting.discount is None
 
 
 def test_games_cut_short_are_not_measured_by_whole_ones(run: Path):
