@@ -202,8 +202,7 @@ class Agent:
         )
         config = self.config
         if config.planner == "mcts":
-            threads = torch.get_num_threads()
-            result = mcts(
+            return mcts(
                 self._planning_model,
                 context,
                 num_simulations=config.num_simulations,
@@ -212,9 +211,6 @@ class Agent:
                 # The network takes nearly all the time: compiled kernels would only be waited for.
                 options=TreeOptions(compiled=False),
             )
-            # Numba's OpenMP threads, once started, change the number of torch's for good.
-            torch.set_num_threads(threads)
-            return result
         # Without planning it is a beam search none of whose steps is taken.
         return beam_search(
             self._planning_model, context, beam_width=config.beam_width, horizon=config.steps_ahead

@@ -6,6 +6,9 @@ importable.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -65,15 +68,33 @@ _KERNEL_FILES = ("compiled.py", "layout.py", "table_model.py")
 prange: Any = numba.prange if HAS_NUMBA else range
 
 
-def get_num_threads() -> int:
-    """Threads that parallel kernels now use in this thread of Python."""
-    return numba.get_num_threads() if HAS_NUMBA else 1
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let parallel kernels use at most `count` threads, or as many as there are, and no more afterwards."""
+    if not HAS_NUMBA:
+        yield
+        return
+    _start_threads()
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
-def set_num_threads(count: int) -> None:
-    """Let parallel kernels use at most `count` threads, or as many as there are."""
-    if HAS_NUMBA:
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+@lru_cache(maxsize=1)
+def _start_threads() -> None:
+    """Start Numba's threads and leave PyTorch's as many as they were.
+
+    Numba's OpenMP layer, when it starts, sets the number of threads of all that share its OpenMP library.
+    A PyTorch imported before shares it; with more threads than free cores, its calls wait for each other.
+    """
+    torch: Any = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None else 0
+    numba.get_num_threads()
+    if torch is not None and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 def _prefetch(_context: Any, array: Any, _row: Any, _word: Any) -> Any:

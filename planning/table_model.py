@@ -5,12 +5,13 @@ Letters: B roots, M evaluated nodes, A actions, S states.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, part, prange, set_num_threads
+from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, part, prange, threads
 from planning.model import Evaluation
 
 
@@ -65,15 +66,15 @@ class TableModel:
         answer = self._answer(len(parent))
         if self.is_chance is not None:
             np.take(self.is_chance, self.next_state[parent, action], out=answer.is_chance)
-        if self.num_threads > 1:
-            set_num_threads(self.num_threads)
-        compiled = _look_up if self.num_threads == 1 else _look_up_in_threads
-        (compiled if HAS_NUMBA else look_up_plainly)(
-            self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
-            self.legal_mask, parent, action,
-            answer.node, answer.reward, answer.discount, answer.value, answer.q_value, answer.prior_logits,
-            answer.legal_mask,
-        )  # fmt: skip
+        in_threads = HAS_NUMBA and self.num_threads > 1
+        look_up = _look_up_in_threads if in_threads else _look_up if HAS_NUMBA else look_up_plainly
+        with threads(self.num_threads) if in_threads else nullcontext():
+            look_up(
+                self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
+                self.legal_mask, parent, action,
+                answer.node, answer.reward, answer.discount, answer.value, answer.q_value,
+                answer.prior_logits, answer.legal_mask,
+            )  # fmt: skip
         return answer
 
     def _answer(self, rows: int) -> Evaluation:

@@ -5,6 +5,7 @@ Letters: B roots, A actions. See `layout` for the arrays.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from planning import kernels, plain
 from planning.base import SearchResult, SearchTree
 from planning.checks import check_evaluation, check_roots, check_shapes
-from planning.compiled import HAS_NUMBA, get_num_threads, set_num_threads
+from planning.compiled import HAS_NUMBA, threads
 from planning.export import GrownTrees
 from planning.layout import (
     ANSWER,
@@ -142,18 +143,13 @@ def grow(model: PlanningModel, buffers: Buffers, rule: Rule, options: TreeOption
     """
     module = kernel_module(options)
     in_threads = module is kernels and options.num_threads > 1
-    threads_before = get_num_threads()
-    if in_threads:
-        set_num_threads(options.num_threads)
     advance = kernels.advance_in_threads if in_threads else module.advance
     batch = len(buffers.work)
     size = options.max_batch or batch
-    try:
+    # Only a search in threads starts any.
+    with threads(options.num_threads) if in_threads else nullcontext():
         for first_root in range(0, batch, size):
             _grow(model, buffers, rule, advance, first_root, min(first_root + size, batch))
-    finally:
-        if in_threads:
-            set_num_threads(threads_before)
 
 
 def _grow(

@@ -52,3 +52,34 @@ def test_a_stored_kernel_is_dropped_when_a_source_of_its_parts_changes(tmp_path,
         kernel = compiled.kernel(twice)
         assert kernel(3) == 6
         assert bool(sum(kernel.stats.cache_hits.values())) == kept
+
+
+THREADS = """
+import numba
+import numpy as np
+import torch
+from planning import TreeOptions, gumbel_muzero, mcts, muzero
+from planning.table_model import random_table
+
+torch.set_num_threads(3)
+model = random_table(np.random.default_rng(0), 30, 4)
+muzero(model, np.arange(6), num_simulations=20)
+gumbel_muzero(model, np.arange(6), num_simulations=20)
+mcts(model, np.arange(6), num_simulations=20, horizon=4)
+try:
+    print(numba.threading_layer())
+except ValueError:
+    print("no threads")
+print(torch.get_num_threads())
+muzero(model, np.arange(6), num_simulations=20, options=TreeOptions(num_threads=2))
+print(torch.get_num_threads(), numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS)
+"""
+
+
+def test_a_search_leaves_other_libraries_their_threads():
+    """One without threads does not start Numba's, one with threads does not change PyTorch's."""
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["no threads", "3", "3 True"]
