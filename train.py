@@ -8,7 +8,7 @@ Stage 1 trains the frame tokenizer, then (tokenizer frozen, frames replaced by t
 world part of the model. Stage 2 joins the Q head. Watch it with `tensorboard --logdir runs`.
 
     python train.py --run runs/pong --resume                           go on after a kill, bit for bit
-    python train.py --from runs/pong --data data/new.h5 --run runs/new    fine-tune on other games
+    python train.py --from runs/pong --game Breakout --data data/new.h5   fine-tune on another game
     python train.py --size 40M --data a.h5 b.h5 --run runs/two         the published size and recipe
 """
 
@@ -25,10 +25,12 @@ from world_model.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from world_model.recipes import TrainConfig, parse_command_line
+from world_model.devices import find_device
+from world_model.recipes import parse_command_line
 from world_model.run_log import RunLog
+from world_model.train_config import TrainConfig
 from world_model.training import Phase, make_optimizer, train_phase
-from world_model.training_data import TrainingData, make_learner, open_data, training_device
+from world_model.training_data import TrainingData, check_games, make_learner, open_data
 from world_model.training_state import TrainingState, begin
 
 
@@ -43,8 +45,9 @@ def train(config: TrainConfig) -> TrainingState:
     Raises:
         UserError: bad data, a bad checkpoint, a collapsed tokenizer, a non-finite loss, a full disk.
     """
+    state = begin(config, find_device(config.device))
     data = open_data(config)
-    state = begin(config, training_device(config))
+    check_games(data.games, state.model)
     print(data.describe(), state.describe(), sep="\n")
     stop = config.total_steps
     if config.max_steps is not None:
@@ -67,13 +70,15 @@ def run_phase(
     if state.step > phase.start:
         restore_optimizer(optimizer, learner.module, state.optimizer)
 
+    fresh = config.from_checkpoint is None
+
     def save(step: int) -> None:
         save_checkpoint(
             config.run / "checkpoints" / checkpoint_name(step),
             step=step,
             tokenizer=state.tokenizer,
-            model=None if phase.name == "tokenizer" else state.model,
-            optimizer=optimizer_tensors(optimizer, learner.module),
+            model=None if phase.name == "tokenizer" and fresh else state.plain_model(),
+            optimizer=state.resumable(optimizer_tensors(optimizer, learner.module)),
             training=config.to_json(),
         )
         prune_checkpoints(config.run, config.keep_checkpoints)

@@ -32,6 +32,7 @@ from datasets.files import replace_file
 from datasets.games import Game, find_game
 from planning.model import PlanningError
 from world_model.checkpoint import Checkpoint, load_checkpoint
+from world_model.devices import find_device
 
 FORMAT, VERSION = "worldbeam-evaluation", 1
 
@@ -237,20 +238,6 @@ def versions() -> dict[str, str]:
         "emulator": EMULATOR,
         "opencv": metadata.version("opencv-python-headless"),
     }
-
-
-def find_device(name: str) -> torch.device:
-    """The device meant by a name; "auto" is a GPU if there is one.
-
-    Raises:
-        UserError: no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here; give cpu, cuda or auto") from error
 
 
 def _ranking(evaluation: Evaluation, others: dict[str, float]) -> list[list[str]]:

@@ -29,8 +29,12 @@ from world_model.world_action_model import WorldActionModel
 
 @dataclass(frozen=True)
 class ImaginationConfig:
-    """How segments are continued."""
+    """Which segments are continued, and how."""
 
+    share: float = 0.0
+    """Share of a step's segments that are continued, as far as they have enough real steps; 0 for none."""
+    after: float = 0.4
+    """Share of the joint phase that is over before that begins: a model must know a game to imagine it."""
     beam_width: int = 2
     """Paths that the beam search keeps, and actions it tries per state."""
     horizon: int = 2
@@ -40,6 +44,9 @@ class ImaginationConfig:
         for name in ("beam_width", "horizon"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("share", "after"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Letters: B rows, L steps of a segment, K tokens a frame.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from datasets.errors import UserError
 from datasets.sampling import FrameSampler, SegmentSampler, batches
 from datasets.segments import Batch, FrameBatch
 from world_model.dreams import dream_strip, reconstruction_strip
+from world_model.imagination import ImaginationConfig, imagine
+from world_model.lora import has_adapters, plain_model
 from world_model.losses import LossConfig, compute_loss
 from world_model.token_statistics import TokenStatistics, token_statistics
 from world_model.tokenizer import Tokenizer
@@ -45,7 +48,9 @@ class TokenizerLearner:
         """Frames of the steps `start` to `stop`."""
         return batches(self._train, start, stop, self._num_workers)
 
-    def loss(self, batch: FrameBatch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float], int]:
+    def loss(
+        self, batch: FrameBatch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float], int]:
         """Reconstruction and commitment; see `tokenizer_loss`."""
         batch = batch.to(self._device)
         output = tokenizer_loss(self.module, batch.frames, batch.task_id, generator=generator)
@@ -86,7 +91,10 @@ class TokenizerLearner:
 
 
 class WorldLearner:
-    """Trains the world-action model on segments of tokens, with or without its Q head."""
+    """Trains the world-action model on segments of tokens, with or without its Q head.
+
+    From the step `imagine_from` on, the model continues some segments itself, for its Q head to learn from.
+    """
 
     module: WorldActionModel
 
@@ -99,6 +107,8 @@ class WorldLearner:
         config: LossConfig,
         *,
         train_q: bool,
+        imagination: ImaginationConfig,
+        imagine_from: int,
         target_update_every: int,
         first_step: int,
         num_workers: int,
@@ -106,6 +116,8 @@ class WorldLearner:
         self.module = model
         self._tokenizer, self._train, self._held_out = tokenizer, train, held_out
         self._config, self._train_q, self._num_workers = config, train_q, num_workers
+        self._imagination, self._imagine_from = imagination, imagine_from
+        self._merged = plain_model(model) if has_adapters(model) else None
         self._target_update_every, self._first_step = target_update_every, first_step
         self._device = model.position_embedding.weight.device
 
@@ -113,12 +125,41 @@ class WorldLearner:
         """Segments of the steps `start` to `stop`."""
         return batches(self._train, start, stop, self._num_workers)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float], int]:
+    def loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float], int]:
         """World part, and with `train_q` the temporal difference and the conservative penalty."""
         batch = batch.to(self._device)
-        output = compute_loss(self.module, batch, self._config, train_q=self._train_q, generator=generator)
+        return self._loss(batch, self._imagined(batch, step), generator)
+
+    def _loss(
+        self, batch: Batch, imagined: Batch | None, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float], int]:
+        output = compute_loss(
+            self.module, batch, self._config, train_q=self._train_q, imagined=imagined, generator=generator
+        )
         tokens = batch.actions.numel() * (self.module.config.tokens_per_frame + 1)
-        return output.total, output.scalars(), tokens
+        scalars = output.scalars()
+        if imagined is not None:
+            scalars["imagined_segments"] = len(imagined.mask)
+        return output.total, scalars, tokens
+
+    def _imagined(self, batch: Batch, step: int) -> Batch | None:
+        """The first segments of a batch, continued in the model; a batch is drawn at random, so any are."""
+        count = round(self._imagination.share * len(batch.mask))
+        if not (self._train_q and count) or step < self._imagine_from:
+            return None
+        return imagine(
+            self._plain_model(),
+            Batch(*(getattr(batch, field.name)[:count] for field in fields(Batch))),
+            self._imagination,
+            discount=self._config.discount,
+            published_semantics=self._config.published_semantics,
+        )
+
+    def _plain_model(self) -> WorldActionModel:
+        """The model as planners take it, without adapters."""
+        return plain_model(self.module, into=self._merged)
 
     def after_step(self, step: int) -> None:
         """Copy the Q head into the target head every so many steps of the phase."""
@@ -132,7 +173,7 @@ class WorldLearner:
         found: dict[str, list[float]] = {}
         for step in range(HELD_OUT_BATCHES):
             generator = torch.Generator().manual_seed(step)
-            _, scalars, _ = self.loss(self._held_out.batch(step), generator)
+            _, scalars, _ = self._loss(self._held_out.batch(step).to(self._device), None, generator)
             for name, value in scalars.items():
                 found.setdefault(name, []).append(value)
         # A statistic of something rare is missing where a batch holds none of it.
@@ -145,7 +186,7 @@ class WorldLearner:
         whole = batch.mask.all(dim=1).nonzero()
         if not len(whole):
             return {}  # every episode is shorter than a segment
-        strip = dream_strip(self.module, self._tokenizer, batch.to(self._device), int(whole[0]))
+        strip = dream_strip(self._plain_model(), self._tokenizer, batch.to(self._device), int(whole[0]))
         return {"imagination": strip}
 
     def finish(self, allow_collapse: bool) -> None:

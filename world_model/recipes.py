@@ -1,4 +1,4 @@
-"""What a training run is configured by, and the recipes that fill it in."""
+"""Recipes that fill in a training run's configuration, and the command line that chooses among them."""
 
 from __future__ import annotations
 
@@ -6,122 +6,22 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 
 from datasets.errors import UserError
+from datasets.mixture import parse_games
 from world_model.checkpoint import config_from_json, find_checkpoint
-from world_model.losses import LossConfig
-from world_model.training import LoopConfig, OptimizerConfig, Phase
+from world_model.imagination import ImaginationConfig
+from world_model.sizes import SIZES
+from world_model.train_config import TrainConfig
+from world_model.training import LoopConfig, OptimizerConfig
+from world_model.world_action_model import WorldActionConfig
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train a world-action model on stored Atari play.
-
-    Stage 1 trains the tokenizer for `tokenizer_steps`, then the world part of the model for
-    `world_steps` on the frozen tokenizer's tokens. Stage 2 trains the model with its Q head for
-    `joint_steps`. The defaults are the recipe of `--size` (or of fine-tuning, with `--from`).
-    """
-
-    run: Path
-    """Folder of the run: checkpoints, TensorBoard, metrics.jsonl."""
-    data: tuple[Path, ...] = ()
-    """Episode stores made by datasets.collect, of one game or several."""
-    games: tuple[str, ...] = ()
-    """Games to train on, with weights if wanted, such as Pong=2 Breakout=1; all in the stores if empty."""
-    resume: bool = False
-    """Go on with the run in `--run` from its newest checkpoint, exactly as if it had not stopped."""
-    from_checkpoint: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Run or checkpoint whose weights to start from, with fresh optimisers: fine-tuning."""
-    max_steps: int | None = None
-    """Stop, with a checkpoint, after this many steps of this invocation; --resume goes on."""
-    size: Literal["tiny", "40M", "70M", "150M"] = "tiny"
-    """Size of the world-action model."""
-    tokenizer: Literal["tiny", "dictionary", "published"] = "tiny"
-    """Kind of the tokenizer."""
-    context_frames: int = 8
-    """Frames of a training segment, and the longest context the model can act or plan in."""
-    value_range: tuple[float, float] = (-10.0, 10.0)
-    """Ends of the support of the return distribution; returns count each reward's sign, discounted."""
-    stride: int = 4
-    """Steps between the starts of neighbouring segments of an episode."""
-    padding: Literal["right", "left"] = "right"
-    """The side on which a segment that reaches past its episode is filled up."""
-    tokenizer_steps: int = 1000
-    """Steps of training the tokenizer."""
-    tokenizer_batch: int = 64
-    """Frames in a step of the tokenizer."""
-    tokenizer_optimizer: OptimizerConfig = OptimizerConfig(2e-3, warmup_steps=20, schedule="cosine")
-    """Optimiser of the tokenizer."""
-    world_steps: int = 500
-    """Steps of training the world part alone."""
-    world_optimizer: OptimizerConfig = OptimizerConfig(1e-3, warmup_steps=50)
-    """Optimiser of the world part."""
-    joint_steps: int = 1500
-    """Steps of training world part and Q head together."""
-    joint_optimizer: OptimizerConfig = OptimizerConfig(1e-3, warmup_steps=50, schedule="cosine")
-    """Optimiser of the joint phase."""
-    batch_size: int = 32
-    """Segments in a step of the world-action model."""
-    loss: LossConfig = LossConfig()
-    """Losses and targets of the world-action model."""
-    target_update_every: int = 1000
-    """Steps between copies of the Q head into the target head."""
-    held_out_fraction: float = 0.05
-    """Share of whole episodes that is never trained on, and measured instead."""
-    allow_collapse: bool = False
-    """Go on with a collapsed tokenizer, on whose tokens nothing can learn to play; only of use for tests."""
-    seed: int = 0
-    """Seed of everything random."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
-    loader_workers: int = 0
-    """Processes that prepare batches ahead; 0 prepares each when it is needed."""
-    bf16: bool = False
-    """Compute in bfloat16 where that is safe; pays on GPUs and on CPUs with AMX, from 40M up."""
-    keep_checkpoints: int = 3
-    """Newest checkpoints to keep."""
-    loop: LoopConfig = LoopConfig()
-    """How often to log, look and save."""
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all phases."""
-        return self.tokenizer_steps + self.world_steps + self.joint_steps
-
-    def phases(self) -> tuple[Phase, ...]:
-        """The phases in order; one of no steps starts where it stops."""
-        world = self.tokenizer_steps
-        joint = world + self.world_steps
-        return (
-            Phase("tokenizer", 0, world),
-            Phase("world", world, joint),
-            Phase("joint", joint, self.total_steps),
-        )
-
-    def optimizer_of(self, phase: Phase) -> OptimizerConfig:
-        """Optimiser of a phase."""
-        return {
-            "tokenizer": self.tokenizer_optimizer,
-            "world": self.world_optimizer,
-            "joint": self.joint_optimizer,
-        }[phase.name]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON, paths made absolute so that a run can be resumed from anywhere."""
-        absolute = replace(
-            self,
-            data=tuple(path.absolute() for path in self.data),
-            run=self.run.absolute(),
-            resume=False,
-            max_steps=None,
-        )
-        return json.loads(json.dumps(asdict(absolute), default=str))
-
+__all__ = ["RECIPES", "TrainConfig", "finetuning", "parse_command_line"]
 
 # Stage 1 and 2 of Cheng et al. 2024 (arXiv 2410.00564).
 _PUBLISHED = TrainConfig(
@@ -150,15 +50,79 @@ RECIPES: dict[str, TrainConfig] = {
 
 
 def finetuning(base: TrainConfig) -> TrainConfig:
-    """The recipe for going on from a checkpoint: joint phase only, world part at half weight.
+    """The recipe for going on from a checkpoint, as published: joint phase only, world part at half weight.
 
-    The published sizes take the published fine-tuning: 50,000 steps of 32 segments at 5e-5. A tiny model
-    keeps its own learning rate and number of steps.
+    Steps of 32 segments, of which 16 are also continued by beam search of width 2 and horizon 2 once two
+    fifths of the phase are over; imagined steps are pushed down, and only real ones up (the penalty `combo`).
+    Nothing is held out: of the few episodes that one fine-tunes on, each counts. The published sizes take
+    50,000 steps at 5e-5; a tiny model keeps its own learning rate and number of steps.
     """
+    horizon = min(2, base.context_frames - 1)
+    share = 0.5 if horizon and base.loss.discount else 0.0
     changed = replace(
-        base, tokenizer_steps=0, world_steps=0, loss=replace(base.loss, supervised_weight=0.5), batch_size=32
+        base,
+        tokenizer_steps=0,
+        world_steps=0,
+        batch_size=32,
+        # Padding in front leaves the last steps real, which are the ones to continue.
+        padding="left",
+        loss=replace(
+            base.loss,
+            supervised_weight=0.5,
+            penalty="combo" if base.loss.penalty == "cql" else base.loss.penalty,
+        ),
+        imagination=ImaginationConfig(share=share, horizon=max(1, horizon)),
+        held_out_fraction=0.0,
     )
     return changed if base.size == "tiny" else replace(changed, joint_steps=50_000)
+
+
+def source_recipe(path: Path) -> TrainConfig:
+    """The recipe of the size of a checkpoint, with what its weights and its training fix.
+
+    A checkpoint that was converted from a published one has no training configuration; its size and its
+    shapes are read from its model.
+
+    Raises:
+        UserError: there is no such checkpoint, or its model has none of the sizes that have a recipe.
+    """
+    file = find_checkpoint(path) / "config.json"
+    content = json.loads(file.read_text())
+    if "run" in content["training"]:
+        source = config_from_json(TrainConfig, content["training"], file)
+        return replace(
+            RECIPES[source.size],
+            size=source.size,
+            tokenizer=source.tokenizer,
+            context_frames=source.context_frames,
+            value_range=source.value_range,
+            loss=source.loss,
+        )
+    if content["model"] is None:
+        raise UserError(f"{file.parent}: holds a tokenizer only; there is no model to start from")
+    model = config_from_json(WorldActionConfig, content["model"], file)
+    return replace(
+        RECIPES[_size_of(model, file)],
+        context_frames=model.max_blocks,
+        value_range=(model.q_head.value_min, model.q_head.value_max),
+    )
+
+
+def _size_of(model: WorldActionConfig, file: Path) -> str:
+    """Name of a model's size."""
+
+    def shape(config: WorldActionConfig) -> tuple[int, ...]:
+        trunk, head = config.transformer, config.q_head
+        return trunk.layers, trunk.heads, trunk.width, head.ensemble_size, head.mlp_width
+
+    for name, size in SIZES.items():
+        if shape(size) == shape(model):
+            return name
+    layers, heads, width, members, mlp_width = shape(model)
+    raise UserError(
+        f"{file}: model: {layers} layers of {heads} heads and width {width} with {members} Q heads of width "
+        f"{mlp_width} are none of the sizes {', '.join(SIZES)}; start from a checkpoint of one of them"
+    )
 
 
 def parse_command_line(arguments: Sequence[str] | None = None, description: str | None = None) -> TrainConfig:
@@ -172,29 +136,16 @@ def parse_command_line(arguments: Sequence[str] | None = None, description: str 
         description: what `--help` begins with.
 
     Raises:
-        UserError: an option contradicts the run to be resumed, or a checkpoint cannot be read.
+        UserError: an option contradicts the run to be resumed or the checkpoint started from, or one of
+            these cannot be read.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first_look.add_argument("--size", choices=RECIPES, default="tiny")
-    first_look.add_argument("--from", dest="from_checkpoint", type=Path)
-    first_look.add_argument("--run", type=Path)
-    first_look.add_argument("--resume", action="store_true")
-    look, _ = first_look.parse_known_args(given)
+    look = _first_look(given)
     default = RECIPES[look.size]
     if look.resume and look.run is not None:
         default = _stored_config(look.run)
     elif look.from_checkpoint is not None:
-        source = _stored_config(look.from_checkpoint)
-        recipe = replace(
-            RECIPES[source.size],
-            size=source.size,
-            tokenizer=source.tokenizer,
-            context_frames=source.context_frames,
-            value_range=source.value_range,
-            loss=source.loss,
-        )
-        default = finetuning(recipe)
+        default = finetuning(source_recipe(look.from_checkpoint))
     config = tyro.cli(
         TrainConfig,
         args=given,
@@ -204,9 +155,34 @@ def parse_command_line(arguments: Sequence[str] | None = None, description: str 
     )
     if config.resume:
         _check_unchanged(config, default)
-    elif not config.data:
+        return config
+    if not config.data:
         raise UserError("no --data: give one episode store or several; python -m datasets.collect makes them")
-    return config
+    if config.from_checkpoint is None:
+        return config
+    _check_shapes_kept(config, default, config.from_checkpoint)
+    return config if look.run is not None else replace(config, run=_run_named_after(config))
+
+
+def _first_look(given: Sequence[str]) -> argparse.Namespace:
+    """What the defaults of everything else depend on."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--size", choices=RECIPES, default="tiny")
+    parser.add_argument("--from", dest="from_checkpoint", type=Path)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    look, _ = parser.parse_known_args(given)
+    return look
+
+
+def _run_named_after(config: TrainConfig) -> Path:
+    """Such as runs/two_Pong for a run that starts from runs/two."""
+    assert config.from_checkpoint is not None
+    source = config.from_checkpoint.absolute()
+    if source.parent.name == "checkpoints":
+        source = source.parent.parent
+    games = parse_games(config.games) or ["finetuned"]
+    return Path("runs") / "_".join([source.name, *games])
 
 
 def _stored_config(path: Path) -> TrainConfig:
@@ -216,10 +192,26 @@ def _stored_config(path: Path) -> TrainConfig:
 
 
 def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
+    """Refuse to resume a run as another one."""
     for field in fields(TrainConfig):
         asked, was = getattr(config, field.name), getattr(stored, field.name)
         if asked != was and field.name not in ("run", "resume", "max_steps", "device"):
             raise UserError(
-                f"--{field.name.replace('_', '-')} {asked} contradicts {config.run}, which has {was}; "
+                f"{_option(field.name, asked)} contradicts {config.run}, which has {was}; "
                 "--resume goes on unchanged: drop the option, or start another run with --from"
             )
+
+
+def _check_shapes_kept(config: TrainConfig, default: TrainConfig, source: Path) -> None:
+    """Refuse options that would need weights of another shape than those started from."""
+    for name in ("size", "tokenizer", "value_range"):
+        asked, was = getattr(config, name), getattr(default, name)
+        if asked != was:
+            raise UserError(
+                f"{_option(name, asked)} contradicts {source}, which has {was}: weights keep their shape; "
+                "drop the option, or start from another checkpoint"
+            )
+
+
+def _option(name: str, value: Any) -> str:
+    return f"--{name.replace('_', '-')} {value}"

@@ -74,8 +74,10 @@ class Learner(Protocol):
         """
         ...
 
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float], int]:
-        """Loss to differentiate, scalars to log, and the number of tokens (or patches) processed."""
+    def loss(
+        self, batch: Any, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float], int]:
+        """Loss of a step to differentiate, scalars to log, and the number of tokens (or patches) fed."""
         ...
 
     def after_step(self, step: int) -> None:
@@ -170,7 +172,9 @@ def train_phase(
         torch.manual_seed(dropout_seed)
         generator = torch.Generator().manual_seed(other_seed)
         rate = learning_rate(optimizer_config, step, phase)
-        total, scalars, tokens = _optimise(learner, optimizer, batch, generator, rate, bf16, optimizer_config)
+        total, scalars, tokens = _optimise(
+            learner, optimizer, batch, step, generator, rate, bf16, optimizer_config
+        )
         if not math.isfinite(total) or not math.isfinite(scalars["gradient_norm"]):
             _stop_non_finite(batch, step, log)
         learner.after_step(step)
@@ -214,6 +218,7 @@ def _optimise(
     learner: Learner,
     optimizer: torch.optim.Optimizer,
     batch: Any,
+    step: int,
     generator: torch.Generator,
     rate: float,
     bf16: bool,
@@ -223,7 +228,7 @@ def _optimise(
     for group in optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        total, scalars, tokens = learner.loss(batch, generator)
+        total, scalars, tokens = learner.loss(batch, step, generator)
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(learner.module.parameters(), config.gradient_clip).item()

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-from datasets.games import find_game
+from datasets.errors import UserError
+from datasets.games import find_game, legal_mask_table
 from datasets.mixture import SamplingConfig, select_games
 from datasets.sampling import FrameSampler, SegmentSampler
 from datasets.segments import SegmentConfig, held_out_mask
 from datasets.store import EpisodeStore
+from datasets.subset import write_first
 from datasets.tokens import build_token_cache
 from world_model.frames import median_frame
 from world_model.learners import TokenizerLearner, WorldLearner
-from world_model.recipes import TrainConfig
 from world_model.tokenizer import Tokenizer
+from world_model.train_config import TrainConfig
 from world_model.training import Phase
 from world_model.training_state import TrainingState
+from world_model.world_action_model import WorldActionModel
 
 BACKGROUND_FRAMES = 512
 """Frames of a game whose median is its background."""
@@ -46,18 +48,20 @@ class TrainingData:
 
 
 def open_data(config: TrainConfig) -> TrainingData:
-    """Open and verify the stores.
+    """Open and verify the stores; of `transitions`, a copy is made in the run's folder.
 
     Raises:
         UserError: a file is missing, damaged or foreign, or holds none of the games asked for.
     """
     stores = tuple(EpisodeStore(path) for path in config.data)
+    if config.transitions is not None:
+        stores = (_first_transitions(config, stores, config.transitions),)
     episodes = [info for store in stores for info in store.episodes]
     held = [info.game for info in episodes]
     aside = held_out_mask([info.digest for info in episodes], held, config.held_out_fraction)
     return TrainingData(
         stores=stores,
-        games=tuple(select_games(config.games, held, ", ".join(str(path) for path in config.data))),
+        games=_games(config, stores),
         sampling=SamplingConfig(
             batch_size=config.batch_size,
             games=config.games,
@@ -66,6 +70,39 @@ def open_data(config: TrainConfig) -> TrainingData:
         ),
         has_held_out=bool(aside.any()),
     )
+
+
+def _games(config: TrainConfig, stores: Sequence[EpisodeStore]) -> tuple[str, ...]:
+    held = [game for store in stores for game in store.games]
+    return tuple(select_games(config.games, held, ", ".join(str(path) for path in config.data)))
+
+
+def _first_transitions(config: TrainConfig, stores: Sequence[EpisodeStore], count: int) -> EpisodeStore:
+    """The copy of the first transitions of each game; a resumed run keeps its own, though the stores grew."""
+    path = config.run / "data" / f"first_{count}.h5"
+    if not (config.resume and path.exists()):
+        write_first(stores, _games(config, stores), count, path)
+    return EpisodeStore(path)
+
+
+def check_games(games: Sequence[str], model: WorldActionModel) -> None:
+    """Refuse to train a model on games that it has no place for.
+
+    Raises:
+        UserError: a game's number, or the vocabulary of actions, is beyond the model.
+    """
+    num_actions = legal_mask_table().shape[1]
+    if model.config.num_actions != num_actions:
+        raise UserError(
+            f"the model has {model.config.num_actions} actions, not the {num_actions} that all games share "
+            "here; start from another checkpoint"
+        )
+    unknown = [game for game in games if find_game(game).task_id >= model.config.num_tasks]
+    if unknown:
+        raise UserError(
+            f"the model tells {model.config.num_tasks} games apart, and {', '.join(unknown)} "
+            "has a number beyond; name other --games, or start from a checkpoint that knows all 60"
+        )
 
 
 def make_learner(
@@ -110,6 +147,8 @@ def make_learner(
         held_out,
         config.loss,
         train_q=phase.name == "joint",
+        imagination=config.imagination,
+        imagine_from=phase.start + round(config.imagination.after * (phase.stop - phase.start)),
         target_update_every=config.target_update_every,
         first_step=phase.start,
         num_workers=config.loader_workers,
@@ -126,10 +165,3 @@ def set_backgrounds(tokenizer: Tokenizer, data: TrainingData) -> None:
             sampling = replace(data.sampling, games=(game,), batch_size=BACKGROUND_FRAMES)
             frames = FrameSampler(data.stores, sampling, memory_limit=0).batch(0).frames
             tokenizer.set_background(task_id, median_frame(frames))
-
-
-def training_device(config: TrainConfig) -> torch.device:
-    """The device asked for; `auto` takes a GPU if there is one."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
