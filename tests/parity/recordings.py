@@ -1,7 +1,8 @@
-"""Reading recorded files and holding arrays to them."""
+"""Finding and reading recorded files, and holding arrays to them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,14 +46,44 @@ def load_recording(path: Path) -> Recording:
     return Recording(path, torch.load(path, weights_only=True))
 
 
+def recordings_in(folder: Path, fixture: str) -> list[Any]:
+    """The folder's recordings for one fixture, each with a name to show as `id`.
+
+    Models and tokenizers are files `*.pt`, data sets folders `data_*`; the released weights are listed in
+    `released_manifest.json`, the games in `games.json`, recorded tree searches in `manifest.json`.
+    """
+    if fixture in ("model_recording", "tokenizer_recording"):
+        kind = MODEL_FORMAT if fixture == "model_recording" else TOKENIZER_FORMAT
+        return [pytest.param(path, id=path.stem) for path in _paths_of_format(folder, kind)]
+    if fixture == "data_recording":
+        paths = sorted(folder.glob("data_*/expected.pt"))
+        return [pytest.param(path.parent, id=path.parent.name) for path in paths]
+    if fixture == "released_recording":
+        listed = _json(folder / "released_manifest.json").get("files", {})
+        return [pytest.param(file, id=name) for name, file in listed.items()]
+    if fixture == "games_recording":
+        games = _json(folder / "games.json")
+        return [pytest.param(games, id="games")] if games else []
+    return [pytest.param(case, id=case["id"]) for case in _json(folder / "manifest.json").get("cases", [])]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 @lru_cache(maxsize=4)
-def paths_of_format(folder: Path, kind: str) -> tuple[Path, ...]:
-    """The folder's recordings of one format, by name."""
-    return tuple(
-        path
-        for path in sorted(folder.glob("*.pt"))
-        if torch.load(path, weights_only=True, mmap=True).get("format") == kind
-    )
+def _paths_of_format(folder: Path, kind: str) -> tuple[Path, ...]:
+    return tuple(path for path in sorted(folder.glob("*.pt")) if _format_of(path) == kind)
+
+
+def _format_of(path: Path) -> str | None:
+    content = torch.load(path, weights_only=True, mmap=True)
+    return content.get("format") if isinstance(content, dict) else None
+
+
+def note_error(name: str, error: float) -> None:
+    """Remember the largest error of a quantity."""
+    LARGEST_ERRORS[name] = max(error, LARGEST_ERRORS.get(name, 0.0))
 
 
 def assert_close(name: str, actual: Any, recorded: Any, tolerance: float = LOGIT_TOLERANCE) -> None:
@@ -66,4 +97,4 @@ def assert_close(name: str, actual: Any, recorded: Any, tolerance: float = LOGIT
     assert (actual[~finite] == recorded[~finite]).all(), f"{name}: infinities differ"
     error = float(np.abs(actual[finite] - recorded[finite]).max(initial=0.0))
     assert error <= tolerance, f"{name}: largest absolute error {error:.2e} exceeds {tolerance:.0e}"
-    LARGEST_ERRORS[name] = max(error, LARGEST_ERRORS.get(name, 0.0))
+    note_error(name, error)

@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets.games import legal_mask_table
 from datasets.segments import Batch
 from tests.parity.recorded_tokenizers import tokenizer_of
-from tests.parity.recordings import LARGEST_ERRORS, Recording
+from tests.parity.recordings import Recording, assert_close, note_error
 from world_model.losses import LossConfig, LossOutput, compute_loss
 from world_model.published import model_from_published, published_names
 from world_model.world_action_model import WorldActionModel
@@ -21,8 +21,8 @@ LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 """Relative to the gradient's norm, both for the norm and for the sum of the entries."""
 ROUNDING = 1e-6
-"""Share of the whole gradient's norm that rounding may leave in the key biases: the softmax cancels them,
-so that their true gradient is zero."""
+"""Share of the whole gradient's norm that rounding may leave where the true gradient is zero, as it is in key
+biases, which the softmax cancels."""
 
 
 def recorded_batch(recorded: dict[str, Tensor]) -> Batch:
@@ -70,7 +70,7 @@ def _run(recording: Recording, settings: dict[str, Any]) -> tuple[WorldActionMod
 def _assert_relative(name: str, actual: float, recorded: float, tolerance: float, scale: float) -> None:
     error = abs(actual - recorded) / scale
     assert error <= tolerance, f"{name}: {actual} for {recorded}, relative error {error:.1e}"
-    LARGEST_ERRORS[name] = max(error, LARGEST_ERRORS.get(name, 0.0))
+    note_error(name, error)
 
 
 def _assert_losses(output: LossOutput, case: dict[str, Any]) -> None:
@@ -101,10 +101,8 @@ def _assert_losses(output: LossOutput, case: dict[str, Any]) -> None:
     for name, value in statistics.items():
         assert (value is not None) == (name in case["info"])
         if value is not None:
-            value_recorded = case["info"][name]
-            _assert_relative(
-                f"relative {name}", value.item(), value_recorded, LOSS_TOLERANCE, abs(value_recorded)
-            )
+            # A mean of values of either sign may come close to 0: it is held to the tolerance of logits.
+            assert_close(name, value.item(), case["info"][name])
 
 
 def _assert_gradients(model: WorldActionModel, recorded: dict[str, list[float]]) -> None:
@@ -118,8 +116,7 @@ def _assert_gradients(model: WorldActionModel, recorded: dict[str, list[float]])
             continue
         norm, total = recorded[theirs]
         actual_norm = float(gradient.norm())
-        if ours.endswith("attention.key.bias"):
-            assert max(actual_norm, norm) <= ROUNDING * whole, f"{ours}: {actual_norm} for {norm}"
+        if max(actual_norm, norm) <= ROUNDING * whole:
             continue
         _assert_relative("relative gradient norm", actual_norm, norm, GRADIENT_TOLERANCE, norm)
         _assert_relative("relative gradient sum", float(gradient.sum()), total, GRADIENT_TOLERANCE, norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from datasets.errors import UserError
 from tests.conftest import SHARED
 from tests.world_model.small_tokenizers import SMALL_RESIDUAL, noise, randomised
 from world_model.published_tokenizer import (
+    build_published_tokenizer,
     load_published_tokenizer_state_dict,
     published_tokenizer_state_dict,
+    tokenizer_config_from_shapes,
 )
 from world_model.tokenizer import Tokenizer
-from world_model.tokenizer_config import TOKENIZERS
+from world_model.tokenizer_config import TOKENIZERS, TokenizerConfig
 
 MANIFEST = SHARED / "parity" / "jowa" / "released_manifest.json"
 
@@ -38,13 +41,43 @@ def test_another_configuration_is_refused_and_nothing_copied():
     before = target.content_hash()
     missing = {name: tensor for name, tensor in saved.items() if name != "embedding.weight"}
     for broken, sentence in [
-        (missing, "lacks tensor quantizer.codebook.weight"),
-        (saved | {"decoder.extra": torch.zeros(1)}, "unknown tensor decoder.extra"),
-        (saved | {"embedding.weight": torch.zeros(3, 6)}, r"shape \(3, 6\)"),
+        (missing, "'embedding.weight' is missing"),
+        (saved | {"decoder.extra": torch.zeros(1)}, "'decoder.extra' has no place"),
+        (saved | {"embedding.weight": torch.zeros(3, 6)}, r"'embedding.weight' has shape \(3, 6\)"),
+        (saved | {"embedding.weight": saved["embedding.weight"].double()}, "is of torch.float64"),
     ]:
         with pytest.raises(UserError, match=sentence):
             load_published_tokenizer_state_dict(target, broken)
     assert target.content_hash() == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SMALL_RESIDUAL, replace(SMALL_RESIDUAL, attention_resolutions=(12,), num_residual_blocks=2)],
+    ids=["attention at 6 and 12", "attention at 12"],
+)
+def test_sizes_are_read_from_the_tensors(config: TokenizerConfig):
+    saved = published_tokenizer_state_dict(randomised(config))
+    behind_a_prefix = {f"module.{name}": tensor for name, tensor in saved.items()}
+    assert tokenizer_config_from_shapes(behind_a_prefix, "it") == config
+    built = build_published_tokenizer(saved, "it")
+    assert built.content_hash() == randomised(config).content_hash()
+    assert not built.training
+
+
+def test_what_sizes_are_read_from_is_named_when_missing():
+    saved = published_tokenizer_state_dict(randomised(SMALL_RESIDUAL))
+    for name in ("embedding.weight", "encoder.conv_in.weight", "encoder.down.1.block.0.conv2.weight"):
+        with pytest.raises(UserError, match=f"it: tensor '{name}' is missing"):
+            build_published_tokenizer({key: tensor for key, tensor in saved.items() if key != name}, "it")
+    with pytest.raises(UserError, match=r"'embedding\.weight' has shape \(20,\), expected 2 dimensions"):
+        build_published_tokenizer(saved | {"embedding.weight": torch.zeros(20)}, "it")
+
+
+@pytest.mark.parametrize("name", ["tiny", "dictionary"])
+def test_a_tokenizer_without_a_published_form_is_refused(name: str):
+    with pytest.raises(UserError, match=r"network .* has no published form"):
+        published_tokenizer_state_dict(Tokenizer(TOKENIZERS[name]))
 
 
 @pytest.mark.skipif(not MANIFEST.exists(), reason=f"{MANIFEST} is absent")
@@ -54,3 +87,4 @@ def test_the_published_preset_has_the_released_names_and_shapes():
     with torch.device("meta"):
         ours = published_tokenizer_state_dict(Tokenizer(TOKENIZERS["published"]))
     assert {name: tuple(tensor.shape) for name, tensor in ours.items()} == expected
+    assert list(ours) == list(expected)
