@@ -85,7 +85,7 @@ def test_imagined_segments_join_when_the_recipe_says_so(source, store, tmp_path)
 def test_imagination_beyond_the_segment_is_refused_before_training(source, store, tmp_path):
     with pytest.raises(UserError, match=r"imagination.horizon is 3, but segments have 3 steps"):
         finetune(source, store, tmp_path / "run", "--imagination.horizon", "3")
-    with pytest.raises(UserError, match="share is 2.0; it must lie between 0 and 1"):
+    with pytest.raises(UserError, match=r"share is 2\.0; it must lie between 0 and 1"):
         ImaginationConfig(share=2.0)
     with pytest.raises(UserError, match=r"loss.discount is 0.0; imagination needs it above 0"):
         replace(RECIPES["tiny"], imagination=ImaginationConfig(share=0.5), loss=LossConfig(discount=0.0))
