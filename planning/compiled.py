@@ -32,6 +32,11 @@ def parallel_kernel(function: Any) -> Any:
     return _stored(function, parallel=True)
 
 
+def network_kernel(function: Any) -> Any:
+    """Compile arithmetic that may multiply and add in one rounding."""
+    return _stored(function, _nrt=False, fastmath={"contract", "reassoc", "nsz"})
+
+
 def part(function: Any) -> Any:
     """Compile what kernels are put together from: inlined, as a call passes an array as seven words."""
     return numba.njit(inline="always")(function) if HAS_NUMBA else function
@@ -63,7 +68,7 @@ def _sources() -> str:
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-_KERNEL_FILES = ("compiled.py", "layout.py", "table_model.py")
+_KERNEL_FILES = ("compiled.py", "layout.py", "mlp_model.py", "table_model.py")
 
 prange: Any = numba.prange if HAS_NUMBA else range
 
