@@ -28,6 +28,7 @@ from world_model.checkpoint import (
 from world_model.devices import find_device
 from world_model.recipes import parse_command_line
 from world_model.run_log import RunLog
+from world_model.starting_embeddings import start_embeddings
 from world_model.train_config import TrainConfig
 from world_model.training import Phase, make_optimizer, train_phase
 from world_model.training_data import TrainingData, check_games, make_learner, open_data
@@ -64,13 +65,14 @@ def run_phase(
     config: TrainConfig, data: TrainingData, state: TrainingState, phase: Phase, stop: int, log: RunLog
 ) -> TrainingState:
     """Train one phase from the state's step to `stop`, saving as it goes."""
+    fresh = config.from_checkpoint is None
+    if fresh and config.start_embeddings and state.step == config.tokenizer_steps:
+        start_embeddings(state.model, state.tokenizer, config.seed)
     learner = make_learner(config, data, state, phase)
     optimizer_config = config.optimizer_of(phase)
     optimizer = make_optimizer(learner.module, optimizer_config)
     if state.step > phase.start:
         restore_optimizer(optimizer, learner.module, state.optimizer)
-
-    fresh = config.from_checkpoint is None
 
     def save(step: int) -> None:
         save_checkpoint(

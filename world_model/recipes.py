@@ -28,6 +28,7 @@ _PUBLISHED = TrainConfig(
     run=Path("runs/published"),
     tokenizer="published",
     value_range=(-10.0, 30.0),
+    start_embeddings=False,
     tokenizer_steps=250_000,
     tokenizer_batch=2048,
     tokenizer_optimizer=OptimizerConfig(1e-4, weight_decay=0.0),

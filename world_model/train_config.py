@@ -53,6 +53,8 @@ class TrainConfig:
     """Frames of a training segment, and the longest context the model can act or plan in."""
     value_range: tuple[float, float] = (-10.0, 10.0)
     """Ends of the support of the return distribution; returns count each reward's sign, discounted."""
+    start_embeddings: bool = True
+    """Start fresh embeddings from what the codes look like and where the tokens stand, not at random."""
     stride: int = 4
     """Steps between the starts of neighbouring segments of an episode."""
     padding: Literal["right", "left"] = "right"
@@ -102,9 +104,7 @@ class TrainConfig:
         if self.lora_rank < 0:
             raise UserError(f"lora_rank is {self.lora_rank}; it must be 0 or more")
         if self.lora_rank and self.from_checkpoint is None:
-            raise UserError(
-                f"lora_rank is {self.lora_rank} without --from; fresh weights must train whole"
-            )
+            raise UserError(f"lora_rank is {self.lora_rank} without --from; fresh weights must train whole")
         self._check_imagination()
 
     def _check_imagination(self) -> None:
