@@ -20,20 +20,17 @@ from jaxtyping import Float32, UInt8
 
 from datasets.errors import UserError
 from datasets.files import replace_file
+from datasets.hdf5 import dataset_of, discard_writes, require_space, told_write_errors
 from datasets.segments import Episode
 from datasets.store_format import (
     FORMAT,
     VERSION,
     EpisodeInfo,
     check_header,
-    dataset_of,
-    discard_writes,
     open_file,
     read_index,
     read_steps,
-    require_space,
     told_read_errors,
-    told_write_errors,
     write_episode,
     write_index,
 )

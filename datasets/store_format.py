@@ -15,11 +15,7 @@ Version 1:
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -31,6 +27,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from datasets.errors import UserError
 from datasets.games import find_game
+from datasets.hdf5 import dataset_of, group_of
 from datasets.segments import Episode, check_steps
 
 FORMAT = "worldbeam episodes"
@@ -38,7 +35,6 @@ VERSION = 1
 _FRAMES_PER_CHUNK = 8
 _STEPS_PER_CHUNK = 4096
 _GZIP_LEVEL = 4
-_SPARE_BYTES = 4 * 1024**2
 _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "observations": ("uint8", (84, 84)),
     "actions": ("uint8", ()),
@@ -93,22 +89,6 @@ def open_file(path: Path) -> h5py.File:
     return h5py.File(path, "r", locking=False)
 
 
-def group_of(parent: h5py.Group, name: str) -> h5py.Group:
-    """The group of this name; KeyError if there is none."""
-    group = parent[name]
-    if not isinstance(group, h5py.Group):
-        raise KeyError(f"{parent.name}/{name} is not a group")
-    return group
-
-
-def dataset_of(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """The dataset of this name; KeyError if there is none."""
-    dataset = parent[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise KeyError(f"{parent.name}/{name} is not a dataset")
-    return dataset
-
-
 @contextmanager
 def told_read_errors(path: Path) -> Iterator[None]:
     """Turn what HDF5 raises for an unreadable file into a `UserError`."""
@@ -122,22 +102,6 @@ def told_read_errors(path: Path) -> Iterator[None]:
             f"{path} is truncated, damaged or not an episode store ({detail}); "
             "restore a copy or collect it again"
         ) from error
-
-
-@contextmanager
-def told_write_errors() -> Iterator[None]:
-    """Give what HDF5 raises for a failed write its system error number back.
-
-    HDF5 reports a full disk as an OSError or a RuntimeError that names the number in its text only.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        number = re.search(r"errno = (\d+)", str(error))
-        if number is None:
-            raise
-        code = int(number.group(1))
-        raise OSError(code, os.strerror(code)) from error
 
 
 def check_header(file: h5py.File, path: Path) -> None:
@@ -282,28 +246,6 @@ def write_index(file: h5py.File, episodes: list[EpisodeInfo]) -> None:
         )
     file.attrs["complete"] = True
     file.flush()
-
-
-def require_space(path: Path, num_bytes: int) -> None:
-    """Refuse to write where `num_bytes` and some room for HDF5's own structures are not free.
-
-    Asked before every episode, because HDF5 itself takes a full disk badly (see `discard_writes`).
-
-    Raises:
-        OSError: ENOSPC.
-    """
-    if shutil.disk_usage(path).free < num_bytes + _SPARE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def discard_writes(file: h5py.File) -> None:
-    """Let everything that HDF5 still writes into an abandoned file go nowhere.
-
-    HDF5 can crash the process when it cannot write what it holds back as it closes a file on a full disk.
-    """
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, file.id.get_vfd_handle())
-    os.close(nowhere)
 
 
 def _plain(value: object) -> object:

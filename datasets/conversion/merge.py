@@ -10,18 +10,9 @@ from pathlib import Path
 import h5py
 
 from datasets.files import replace_file
+from datasets.hdf5 import discard_writes, group_of, require_space, told_write_errors
 from datasets.store import EpisodeInfo, EpisodeStore
-from datasets.store_format import (
-    FORMAT,
-    VERSION,
-    discard_writes,
-    group_of,
-    open_file,
-    require_space,
-    told_read_errors,
-    told_write_errors,
-    write_index,
-)
+from datasets.store_format import FORMAT, VERSION, open_file, told_read_errors, write_index
 
 
 def merge_stores(parts: Sequence[Path], order: Sequence[tuple[int, int]], path: Path) -> None:

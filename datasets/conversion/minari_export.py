@@ -18,8 +18,8 @@ from datasets.conversion.plan import UNKNOWN_SEED
 from datasets.errors import UserError
 from datasets.files import replace_directory
 from datasets.games import NUM_ACTIONS, find_game
+from datasets.hdf5 import require_space
 from datasets.store import EpisodeStore
-from datasets.store_format import require_space
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,10 @@ from datasets.conversion.published_format import (
 from datasets.conversion.report import read_report, report_path
 from datasets.errors import UserError
 from datasets.files import replace_file
+from datasets.hdf5 import discard_writes, group_of, require_space, told_write_errors
 from datasets.segments import Padding, SegmentConfig, cut_episodes
 from datasets.store import EpisodeInfo, EpisodeStore
-from datasets.store_format import (
-    discard_writes,
-    group_of,
-    open_file,
-    require_space,
-    told_read_errors,
-    told_write_errors,
-)
+from datasets.store_format import open_file, told_read_errors
 from datasets.tokens import TokenCache
 
 _PADDINGS: tuple[Padding, ...] = ("right", "left")

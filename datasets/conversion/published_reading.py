@@ -20,8 +20,8 @@ from torch import Tensor
 from datasets.conversion.plan import UNKNOWN_SEED, check_length, file_identity, full_actions
 from datasets.errors import UserError
 from datasets.games import find_game
+from datasets.hdf5 import dataset_of, group_of
 from datasets.segments import Episode, check_steps
-from datasets.store_format import dataset_of, group_of
 from datasets.tokens import FrameTokenizer
 
 _SMALL = {"actions": "int32", "rewards": "float32", "terminals": "uint8"}

@@ -239,7 +239,7 @@ def test_a_full_disk_while_merging_is_told_and_the_old_store_stays(tmp_path, mon
     out = tmp_path / "out"
     write_store(out / "Pong.h5", [make_episode(3, seed=77)])
     plan = make_plan(tmp_path)
-    monkeypatch.setattr("datasets.store_format.shutil.disk_usage", lambda _: FullAfter.usage())
+    monkeypatch.setattr("datasets.hdf5.shutil.disk_usage", lambda _: FullAfter.usage())
     FullAfter.left = 7
     with pytest.raises(UserError, match="the disk is full"):
         convert(plan, out, 1, progress=False)

@@ -197,7 +197,7 @@ def test_what_cannot_be_exported(tmp_path, home):
 @needs_minari
 def test_a_failed_export_leaves_nothing(tmp_path, home, monkeypatch):
     store = write_store(tmp_path / "a.h5", [make_episode(3)])
-    monkeypatch.setattr("datasets.store_format.shutil.disk_usage", lambda _: type("", (), {"free": 0}))
+    monkeypatch.setattr("datasets.hdf5.shutil.disk_usage", lambda _: type("", (), {"free": 0}))
     with pytest.raises(UserError, match="the disk is full"):
         export_minari(ExportMinariConfig(store.path, DATASET))
     assert not (home / DATASET).exists()

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets import store_format
+from datasets import hdf5
 from datasets.errors import UserError
 from datasets.store import EpisodeStore, EpisodeWriter
 from tests.datasets.episodes import make_episode, write_store
@@ -87,7 +87,7 @@ def test_a_group_tells_where_it_comes_from(tmp_path):
     episode = replace(make_episode(3, "space_invaders", 7), emulator="ale-py 1", preprocessing="as is")
     write_store(tmp_path / "a.h5", [episode])
     with h5py.File(tmp_path / "a.h5") as file:
-        group = store_format.group_of(file, "episodes/000000")
+        group = hdf5.group_of(file, "episodes/000000")
         assert dict(group.attrs) == {
             "game": "SpaceInvaders",
             "emulator": "ale-py 1",
@@ -95,7 +95,7 @@ def test_a_group_tells_where_it_comes_from(tmp_path):
             "behaviour": "random",
             "seed": 7,
         }
-        observations = store_format.dataset_of(group, "observations")
+        observations = hdf5.dataset_of(group, "observations")
         assert (observations.compression, observations.fletcher32) == ("gzip", True)
 
 
@@ -304,7 +304,7 @@ def test_a_refused_episode_does_not_spoil_the_others(tmp_path):
 def test_too_little_space_is_refused_before_hdf5_is_asked(path, monkeypatch):
     before = path.read_bytes()
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(store_format.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(hdf5.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=r"the disk is full: .*play\.h5 was not written; free some space"):
         write_store(path, [make_episode(3)], append=True)
     assert path.read_bytes() == before
@@ -384,7 +384,7 @@ def test_a_truncated_file_is_refused(path, part):
 
 def test_a_damaged_frame_is_refused_when_it_is_read(path):
     with h5py.File(path) as file:
-        chunk = store_format.dataset_of(file, "episodes/000001/observations").id.get_chunk_info(1)
+        chunk = hdf5.dataset_of(file, "episodes/000001/observations").id.get_chunk_info(1)
     data = bytearray(path.read_bytes())
     data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
     path.write_bytes(data)
