@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from planning.model import Evaluation, PlanningError
+from world_model.decode_engine import DecodeEngine
+from world_model.drafting import Drafter
+from world_model.frame_decoding import decode_frames
 from world_model.tree_cache import Branch, TreeCache
 from world_model.world_action_model import WorldActionModel
 
@@ -36,9 +39,9 @@ class _Search:
     """Everything kept from one `root` to the next; rows of `frames` are handles."""
 
     tree: TreeCache
-    task_id: Tensor
-    legal_mask: np.ndarray
-    frames: Tensor
+    task_id: Int[np.ndarray, " B"]
+    legal_mask: Bool[np.ndarray, "B A"]
+    frames: Int[np.ndarray, "M K"]
 
 
 class WorldActionPlanningModel:
@@ -55,19 +58,24 @@ class WorldActionPlanningModel:
         *,
         discount: float = 0.99,
         published_semantics: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Plan in `model`, which must be in evaluation mode.
+        """Plan in `model`, which must be in evaluation mode; its weights are copied.
 
         Args:
             model: the network.
             discount: factor on the future at each step.
             published_semantics: leave predicted ends unread, as the published planners do; by
                 default the future after a predicted end counts nothing.
+            dtype: of weights and products: float32 or bfloat16.
         """
         self.model = model
         self.discount = discount
         self.published_semantics = published_semantics
+        self._engine = DecodeEngine(model, dtype)
         self._search: _Search | None = None
+        self._drafter = Drafter(model.config.tokens_per_frame, model.config.vocab_size)
+        self.passes = self.tokens_fed = 0  # of all steps so far, for benchmarks
 
     @property
     def num_actions(self) -> int:
@@ -85,23 +93,20 @@ class WorldActionPlanningModel:
         if self.model.training:
             raise PlanningError("the model is in training mode; call its eval() before planning")
         self._check_lengths(observation)
-        device = self.model.position_embedding.weight.device
+        device = self._engine.device
         length, task_id = observation.length.to(device), observation.task_id.to(device)
         tokens = observation.tokens[:, : int(observation.length.max())].to(device)
-        cache = self.model.new_cache(len(tokens), tokens.shape[1])
-        hidden = self.model.hidden(tokens, task_id, cache)
-
-        rows = torch.arange(len(tokens), device=device)
+        prefix = self._engine.prefill(tokens, length, task_id)
+        rows = torch.arange(len(tokens), device=device)[:, None]
         places = torch.arange(-self.model.config.tokens_per_frame, 0, device=device)
         self._search = _Search(
-            tree=TreeCache(cache, length, self.model.config.block_tokens),
-            task_id=task_id,
+            tree=TreeCache(prefix.keys, prefix.values, length, self.model.config.block_tokens),
+            task_id=observation.task_id.cpu().numpy(),
             legal_mask=observation.legal_mask.cpu().numpy(),
-            frames=tokens[rows[:, None], length[:, None] + places],
+            frames=tokens[rows, length[:, None] + places].cpu().numpy(),
         )
-        q_value = self._q_value(hidden[rows, length - 1])
         zeros = np.zeros(len(tokens))
-        return self._evaluation(np.arange(len(tokens)), zeros, np.ones_like(zeros), q_value)
+        return self._evaluation(np.arange(len(tokens)), zeros, np.ones_like(zeros), prefix.last_hidden)
 
     @torch.inference_mode()
     def step(self, parent: Int[np.ndarray, " M"], action: Int[np.ndarray, " M"]) -> Evaluation:
@@ -112,22 +117,23 @@ class WorldActionPlanningModel:
                 longest sequence.
         """
         search = self._searched(parent)
-        tree, device = search.tree, search.frames.device
+        tree = search.tree
         self._check_depth(tree, parent)
+        root = tree.root[parent]
         branch = Branch(tree, parent)
-        root = torch.from_numpy(tree.root[parent]).to(device)
-        depth = torch.from_numpy(tree.depth[parent]).to(device)
-        reward, is_end, frame, hidden = self._imagine(
-            torch.from_numpy(action).to(device),
-            search.task_id[root],
-            tree.context_length[root] + tree.block_tokens * depth,
-            branch,
+        position = tree.context_length[root] + tree.block_tokens * tree.depth[parent]
+        frames = search.frames[parent]
+        decoded = decode_frames(
+            self._engine, branch, action, search.task_id[root], position, self._drafter.draft(frames)
         )
+        self._drafter.learn(frames, decoded.tokens, decoded.second_guesses)
+        self.passes += decoded.passes
+        self.tokens_fed += decoded.tokens_fed
         node = tree.add(branch)
-        self._search = replace(search, frames=torch.cat([search.frames, frame]))
-        cut = is_end & (not self.published_semantics)
+        self._search = replace(search, frames=np.concatenate([search.frames, decoded.tokens]))
+        cut = decoded.is_end & (not self.published_semantics)
         discount = np.where(cut, 0.0, self.discount)
-        return self._evaluation(node, reward, discount, self._q_value(hidden))
+        return self._evaluation(node, decoded.reward, discount, decoded.hidden)
 
     def observation_tokens(self, nodes: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M K"]:
         """The frame that each state ends with: imagined ones, and for roots the real one.
@@ -135,38 +141,12 @@ class WorldActionPlanningModel:
         Raises:
             PlanningError: a handle is not of the present search.
         """
-        frames = self._searched(nodes).frames
-        return frames[torch.from_numpy(nodes).to(frames.device)].cpu().numpy()
-
-    def _imagine(
-        self, action: Tensor, task_id: Tensor, position: Tensor, branch: Branch
-    ) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
-        """Feed an action at its position, then decode a frame token by token.
-
-        Returns:
-            Rewards [M] and predicted ends [M], the frame's tokens [M K], and the hidden state [M D]
-            of its last token.
-        """
-        model = self.model
-        position = position[:, None]
-        embedded = model.embed_actions(action[:, None], task_id, position)
-        hidden = model.transformer(embedded, branch)[:, 0]
-        reward = (model.head_rewards(hidden).argmax(-1) - 1).float().cpu().numpy()
-        is_end = model.head_ends(hidden).argmax(-1).bool().cpu().numpy()
-        frame = []
-        for place in range(1, model.config.block_tokens):
-            token = model.head_observations(hidden).argmax(-1, keepdim=True)
-            embedded = model.embed_observations(token, task_id, position + place)
-            hidden = model.transformer(embedded, branch)[:, 0]
-            frame.append(token)
-        return reward, is_end, torch.cat(frame, dim=1), hidden
-
-    def _q_value(self, hidden: Float[Tensor, "M D"]) -> Float[np.ndarray, "M A"]:
-        return self.model.q_values(self.model.head_q(hidden)).cpu().numpy()
+        return self._searched(nodes).frames[nodes]
 
     def _evaluation(
-        self, node: np.ndarray, reward: np.ndarray, discount: np.ndarray, q_value: np.ndarray
+        self, node: np.ndarray, reward: np.ndarray, discount: np.ndarray, hidden: Tensor
     ) -> Evaluation:
+        q_value = self._engine.q_values(hidden).cpu().numpy()
         search = self._searched(node)
         legal_mask = search.legal_mask[search.tree.root[node]]
         return Evaluation(
@@ -197,7 +177,7 @@ class WorldActionPlanningModel:
                 )
 
     def _check_depth(self, tree: TreeCache, parent: np.ndarray) -> None:
-        context = (tree.context_length.cpu().numpy() + 1) // tree.block_tokens
+        context = (tree.context_length + 1) // tree.block_tokens
         blocks, depth = context[tree.root[parent]], tree.depth[parent] + 1
         longest, limit = (blocks + depth).argmax(), self.model.config.max_blocks
         if blocks[longest] + depth[longest] > limit:

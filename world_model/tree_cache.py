@@ -1,8 +1,8 @@
 """Keys and values of search trees: what nodes have in common is stored, and attended to, in one place.
 
-Letters: N layers, B roots, M new nodes, R roots that the new nodes belong to, W most new nodes of
-one root, H heads, P tokens of the longest context, G generations above the new nodes, S tokens of a
-path below its root, d width of a head.
+Letters: N layers, B roots, M new nodes, W most new nodes of one root, G = B W cells of the grid of
+new nodes, H heads, P tokens of the longest context, S tokens of a path below its root, L most new
+tokens of one node, R new tokens altogether, d width of a head.
 
 A root owns its context; every other node owns the block of tokens that leads to it. The tokens
 before a node are found through its ancestors.
@@ -10,112 +10,161 @@ before a node are found through its ancestors.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from world_model.kv_cache import KVCache
+NO_BLOCK = -1
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """Where the tokens of one pass belong; None where they fill a rectangle of nodes and places."""
+
+    width: int  # L
+    end: int  # tokens of the paths that are in use after the pass
+    cells: Tensor | None  # [R] cell of the grid times L, plus place
+    start: int  # first place written to, for all nodes; where `places` is None
+    places: Tensor | None  # [G L] places written to; one behind the last for holes
+    bias: Tensor | None  # [G 1 L end] 0 where a token sees, -inf elsewhere; None where it sees all
 
 
 class Branch:
-    """New nodes while their blocks are fed, token by token: the `AttentionMemory` of a `TreeCache`.
+    """New nodes while the tokens of their blocks are fed, any number of each at a time.
 
-    Each new token sees its root's context, the blocks of its ancestors and its own block so far.
-    Scores over the context are one product for all nodes of a root, so the context is not copied;
-    one softmax runs over both parts, which makes the result that of ordinary attention.
+    Each new token sees its root's context, the blocks of its ancestors and its own block up to
+    itself. The nodes stand in a grid of B roots by W nodes, so that scores over the context are one
+    product for all nodes of a root and the context is never copied; one softmax runs over context
+    and path, which makes the result that of ordinary attention. Grid cells without a node are holes.
     """
 
     def __init__(self, tree: TreeCache, parent: Int[np.ndarray, " M"]) -> None:
         self.parent = parent
-        device = tree.context.keys.device
-        roots, group = np.unique(tree.root[parent], return_inverse=True)
-        self._group = torch.from_numpy(group).to(device)
-        self._rank = torch.from_numpy(_rank_in_group(group)).to(device)
-        self._grouped_shape = (len(roots), int(np.bincount(group).max()))
+        self._tree = tree
+        root = tree.root[parent]
+        self._width = int(np.bincount(root).max())
+        self._cell = root * self._width + _rank_in_group(root)
+        self._cells = tree.num_roots * self._width
+        self._is_full = np.array_equal(self._cell, np.arange(self._cells))
 
-        everyone = len(roots) == tree.num_roots
-        present = slice(None) if everyone else torch.from_numpy(roots).to(device)
-        self._context_keys = tree.context.keys[:, present]
-        self._context_values = tree.context.values[:, present]
-        position = torch.arange(tree.context.capacity, device=device)
-        unused = position >= tree.context_length[present, None]
-        self._context_bias = _bias(unused)[:, None, None]
+        ancestors = np.full((self._cells, int(tree.depth[parent].max())), NO_BLOCK)
+        ancestors[self._cell] = tree.ancestors(parent)
+        self._above = ancestors.shape[1] * tree.block_tokens
+        blocks = torch.from_numpy(ancestors.clip(min=0)).to(tree.device)
+        # One place behind the block takes in what holes of a pass write.
+        self.keys = _paths(tree.block_keys, blocks, tree.block_tokens + 1)
+        self.values = _paths(tree.block_values, blocks, tree.block_tokens + 1)
+        absent = (ancestors == NO_BLOCK).repeat(tree.block_tokens, axis=1)
+        own = np.zeros((self._cells, tree.block_tokens), dtype=bool)
+        self._absent = np.concatenate([absent, own], axis=1)
 
-        ancestors = torch.from_numpy(tree.ancestors(parent)).to(device)
-        self.keys = self._path(tree.block_keys, ancestors, tree.block_tokens)
-        self.values = self._path(tree.block_values, ancestors, tree.block_tokens)
-        absent = (ancestors < 0).repeat_interleave(tree.block_tokens, dim=1)
-        own = absent.new_zeros(len(parent), tree.block_tokens)
-        self._path_bias = _bias(torch.cat([absent, own], dim=1))[:, None, None]
-        self._length = absent.shape[1]
+    def feed(self, start: Int[np.ndarray, " M"], count: Int[np.ndarray, " M"]) -> None:
+        """Announce the tokens that `attend` gets next: node after node, each in order.
 
-    @staticmethod
-    def _path(blocks: Tensor, ancestors: Tensor, block_tokens: int) -> Tensor:
-        """Blocks of the ancestors and room for one more: [N M H S d]."""
-        above = rearrange(blocks[:, ancestors.clamp(min=0)], "N M G H t d -> N M H (G t) d")
-        return torch.nn.functional.pad(above, (0, 0, 0, block_tokens))
+        Args:
+            start: places in their blocks at which the nodes' new tokens begin.
+            count: number of new tokens of each node; may be 0.
+        """
+        width = int(count.max())
+        is_even = self._is_full and bool((count == width).all() and (start == start[0]).all())
+        grid_start = np.full(self._cells, 0)
+        grid_start[self._cell] = start
+        place = self._above + grid_start[:, None] + np.arange(width)
+        end = int(self._above + (start + count).max())
+        cells = places = bias = None
+        device = self._tree.device
+        if not is_even:
+            is_fed = np.zeros((self._cells, width), dtype=bool)
+            is_fed[self._cell] = np.arange(width) < count[:, None]
+            order = self._cell[:, None] * width + np.arange(width)
+            cells = torch.from_numpy(order[np.arange(width) < count[:, None]]).to(device)
+            hole = self.keys.shape[3] - 1
+            places = torch.from_numpy(np.where(is_fed, place, hole)).to(device)
+        if width > 1 or not is_even or self._absent.any():
+            hidden = (np.arange(end) > place[..., None]) | self._absent[:, None, :end]
+            bias = _bias(torch.from_numpy(hidden).to(device), self.keys.dtype)[:, None]
+        self._fed = _Feed(width, end, cells, self._above + int(start[0]), places, bias)
 
-    def attend(
-        self,
-        layer: int,
-        query: Float[Tensor, "M H 1 d"],
-        key: Float[Tensor, "M H 1 d"],
-        value: Float[Tensor, "M H 1 d"],
-    ) -> Float[Tensor, "M H 1 d"]:
-        """Store one new token per node and attend from it to everything before it."""
-        end = self._length + 1
-        self.keys[layer, :, :, self._length] = key[:, :, 0]
-        self.values[layer, :, :, self._length] = value[:, :, 0]
-        query = query * query.shape[-1] ** -0.5
+    def attend(self, layer: int, qkv: Float[Tensor, "R 3 H d"]) -> Float[Tensor, "R H d"]:
+        """Store the announced tokens' keys and values, and attend to all that each of them sees.
 
-        context_scores = self._ungrouped(
-            self._grouped(query) @ self._context_keys[layer].mT + self._context_bias
+        Queries are expected to be scaled already.
+        """
+        fed, tree = self._fed, self._tree
+        if fed.cells is not None:
+            grid = qkv.new_zeros(self._cells * fed.width, *qkv.shape[1:])
+            grid[fed.cells] = qkv
+            qkv = grid
+        query, key, value = rearrange(qkv, "(G L) three H d -> three G H L d", L=fed.width)
+        self._store(self.keys[layer], key)
+        self._store(self.values[layer], value)
+
+        by_root = rearrange(query, "(B W) H L d -> B H (W L) d", B=tree.num_roots)
+        context_scores = by_root @ tree.context_keys[layer].mT
+        if tree.context_bias is not None:
+            context_scores = context_scores + tree.context_bias
+        path_scores = query @ self.keys[layer, :, :, : fed.end].mT
+        if fed.bias is not None:
+            path_scores = path_scores + fed.bias
+        path_scores = rearrange(path_scores, "(B W) H L S -> B H (W L) S", B=tree.num_roots)
+        weights = torch.cat([context_scores, path_scores], dim=-1).softmax(-1, dtype=torch.float32)
+        on_context, on_path = weights.to(query.dtype).split([context_scores.shape[-1], fed.end], dim=-1)
+        from_context = on_context @ tree.context_values[layer]
+        on_path = rearrange(on_path, "B H (W L) S -> (B W) H L S", L=fed.width)
+        from_path = on_path @ self.values[layer, :, :, : fed.end]
+        attended = rearrange(from_context, "B H (W L) d -> (B W L) H d", L=fed.width) + rearrange(
+            from_path, "G H L d -> (G L) H d"
         )
-        path_scores = query @ self.keys[layer, :, :, :end].mT + self._path_bias[..., :end]
-        scores = torch.cat([context_scores, path_scores], dim=-1)
-        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        on_context, on_path = weights.split([context_scores.shape[-1], end], dim=-1)
-        return (
-            self._ungrouped(self._grouped(on_context) @ self._context_values[layer])
-            + on_path @ self.values[layer, :, :, :end]
-        )
+        return attended if fed.cells is None else attended[fed.cells]
 
-    def advance(self, num_tokens: int) -> None:
-        """Count the new token as fed."""
-        self._length += num_tokens
+    def _store(self, kept: Tensor, new: Tensor) -> None:
+        """Write [G H L d] to its places of [G H S d]."""
+        fed = self._fed
+        if fed.places is None:
+            kept[:, :, fed.start : fed.start + fed.width] = new
+        else:
+            kept.scatter_(2, fed.places[:, None, :, None].expand_as(new), new)
 
-    def _grouped(self, x: Tensor) -> Tensor:
-        """[M H 1 x] to [R H W x]: nodes of one root side by side."""
-        roots, width = self._grouped_shape
-        grouped = x.new_zeros(roots, x.shape[1], width, x.shape[3])
-        grouped[self._group, :, self._rank] = x[:, :, 0]
-        return grouped
-
-    def _ungrouped(self, grouped: Tensor) -> Tensor:
-        """[R H W x] back to [M H 1 x]."""
-        return grouped[self._group, :, self._rank][:, :, None]
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the nodes' own blocks, complete or not: [N M H K+1 d]."""
+        cell = torch.from_numpy(self._cell).to(self._tree.device)
+        return self.keys[:, cell, :, self._above : -1], self.values[:, cell, :, self._above : -1]
 
 
 class TreeCache:
     """Keys and values of all nodes of B search trees.
 
     Handles of nodes count from 0, the roots first. Attributes `parent`, `root` and `depth` hold one
-    entry for each handle; a root is its own parent.
+    entry for each handle; a root is its own parent. A node takes the room of its own block of tokens.
     """
 
-    def __init__(self, context: KVCache, context_length: Int[Tensor, " B"], block_tokens: int) -> None:
-        """Plant one root for each row of `context`, of which `context_length` tokens are real."""
-        self.context = context
-        self.context_length = context_length
+    def __init__(
+        self,
+        context_keys: Float[Tensor, "N B H P d"],
+        context_values: Float[Tensor, "N B H P d"],
+        context_length: Int[Tensor, " B"],
+        block_tokens: int,
+    ) -> None:
+        """Plant one root for each row of a context, of which `context_length` tokens are real."""
+        self.context_keys, self.context_values = context_keys, context_values
+        self.context_length = context_length.cpu().numpy()
         self.block_tokens = block_tokens
-        self.num_roots = len(context_length)
-        self.parent = np.arange(self.num_roots)
-        self.root = np.arange(self.num_roots)
-        self.depth = np.zeros(self.num_roots, dtype=np.int64)
-        layers, _, heads, _, head_width = context.keys.shape
-        empty = context.keys.new_empty(layers, 1, heads, block_tokens, head_width)
+        self.device = context_keys.device
+        layers, roots, heads, longest, head_width = context_keys.shape
+        hidden = torch.arange(longest) >= context_length.cpu()[:, None]
+        # 0 where a context token is real and -inf behind it, [B 1 1 P]; None where all are real.
+        self.context_bias = None
+        if hidden.any():
+            self.context_bias = _bias(hidden.to(self.device), context_keys.dtype)[:, None, None]
+        self.num_roots = roots
+        self.parent = np.arange(roots)
+        self.root = np.arange(roots)
+        self.depth = np.zeros(roots, dtype=np.int64)
+        empty = context_keys.new_empty(layers, 1, heads, block_tokens, head_width)
         self.block_keys, self.block_values = empty, empty.clone()
 
     @property
@@ -123,13 +172,18 @@ class TreeCache:
         """Nodes of all trees together."""
         return len(self.parent)
 
-    def ancestors(self, nodes: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M G"]:
-        """Blocks of the nodes and of all above them; -1 where a path has fewer than the longest."""
+    @property
+    def bytes_per_node(self) -> int:
+        """Room that the keys and values of one node take."""
+        return 2 * self.block_keys[:, 0].numel() * self.block_keys.element_size()
+
+    def ancestors(self, nodes: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M depth"]:
+        """Blocks of the nodes and of all above them; NO_BLOCK where a path has fewer than the longest."""
         blocks, column = [], nodes
         for _ in range(int(self.depth[nodes].max())):
-            blocks.append(np.maximum(column - self.num_roots, -1))
+            blocks.append(np.maximum(column - self.num_roots, NO_BLOCK))
             column = self.parent[column]
-        return np.array(blocks, dtype=np.int64).reshape(-1, len(nodes)).T.copy()
+        return np.array(blocks, dtype=np.int64).reshape(-1, len(nodes)).T
 
     def add(self, branch: Branch) -> Int[np.ndarray, " M"]:
         """Keep the nodes of a branch whose blocks are complete, and return their handles."""
@@ -137,8 +191,7 @@ class TreeCache:
         end = first + len(branch.parent)
         self.block_keys = _grown(self.block_keys, end)
         self.block_values = _grown(self.block_values, end)
-        self.block_keys[:, first:end] = branch.keys[..., -self.block_tokens :, :]
-        self.block_values[:, first:end] = branch.values[..., -self.block_tokens :, :]
+        self.block_keys[:, first:end], self.block_values[:, first:end] = branch.blocks()
         self.parent = np.concatenate([self.parent, branch.parent])
         self.root = np.concatenate([self.root, self.root[branch.parent]])
         self.depth = np.concatenate([self.depth, self.depth[branch.parent] + 1])
@@ -153,9 +206,15 @@ def _rank_in_group(group: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
     return rank
 
 
-def _bias(hidden: Tensor) -> Tensor:
+def _paths(blocks: Tensor, ancestors: Tensor, room: int) -> Tensor:
+    """Blocks of the ancestors and room for more tokens: [N G H S d]."""
+    above = rearrange(blocks[:, ancestors], "N G depth H t d -> N G H (depth t) d")
+    return torch.nn.functional.pad(above, (0, 0, 0, room))
+
+
+def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a token may be attended to and -inf where it is hidden."""
-    return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -torch.inf)
+    return torch.zeros(hidden.shape, device=hidden.device, dtype=dtype).masked_fill(hidden, -torch.inf)
 
 
 def _grown(blocks: Tensor, size: int) -> Tensor:
