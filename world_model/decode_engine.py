@@ -12,7 +12,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from world_model.packed_linear import PackedLinear
@@ -117,7 +117,7 @@ class DecodeEngine:
     def extend(
         self,
         tokens: Int[Tensor, " R"],
-        is_action: Tensor,
+        is_action: Bool[Tensor, " R"],
         position: Int[Tensor, " R"],
         task_id: Int[Tensor, " R"],
         branch: Branch,

@@ -110,7 +110,7 @@ class _Decoding:
         self._task_id, self._position = task_id, position
         self.block = np.concatenate([action[:, None], draft.tokens], axis=1)
         self.start = np.zeros(len(action), dtype=np.int64)
-        self.second_guess = np.full(draft.tokens.shape, -1)
+        self.second_guess = np.full_like(draft.tokens, -1)
         self._confidence = np.tile(draft.confidence, (len(action), 1))
         self._second_confidence = draft.second_confidence
         self.last_hidden = torch.zeros(0)
@@ -150,28 +150,32 @@ class _Decoding:
         row = np.cumsum(count) - count
         place = self.start[node] + np.arange(len(node)) - row[node]
         self._branch.feed(self.start, count)
-        rows = np.stack(
-            [self.block[node, place], place == 0, self._position[node] + place, self._task_id[node]]
+        hidden = self._engine.extend(
+            self._tensor(self.block[node, place]),
+            self._tensor(place == 0),
+            self._tensor(self._position[node] + place),
+            self._tensor(self._task_id[node]),
+            self._branch,
         )
-        tokens, is_action, position, task_id = torch.from_numpy(rows).to(self._engine.device).unbind()
-        hidden = self._engine.extend(tokens, is_action, position, task_id, self._branch)
         if self.passes == 0:
-            self.first_hidden = hidden[torch.from_numpy(row).to(hidden.device)]
+            self.first_hidden = hidden[self._tensor(row)]
             self.last_hidden = torch.zeros_like(self.first_hidden)
         self.passes, self.tokens_fed = self.passes + 1, self.tokens_fed + len(node)
         self._accept(self._predictions(hidden, node, place), self.start + count)
         is_new = self.is_done & (count > 0)
         if is_new.any():
             done = np.flatnonzero(is_new)
-            last = torch.from_numpy(row[done] + count[done] - 1).to(hidden.device)
-            self.last_hidden[torch.from_numpy(done).to(hidden.device)] = hidden[last]
+            self.last_hidden[self._tensor(done)] = hidden[self._tensor(row[done] + count[done] - 1)]
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._engine.device)
 
     def _predictions(self, hidden: Tensor, node: np.ndarray, place: np.ndarray) -> Int[np.ndarray, "M K"]:
         """The token predicted for each place of the frames, where the one before it was fed."""
         is_inner = place < self.second_guess.shape[1]
         if not is_inner.all():
-            hidden = hidden[torch.from_numpy(is_inner).to(hidden.device)]
-        predicted = np.full(self.second_guess.shape, -1)
+            hidden = hidden[self._tensor(is_inner)]
+        predicted = np.full_like(self.second_guess, -1)
         if len(hidden):
             best = self._engine.observation_logits(hidden).argmax(-1)
             predicted[node[is_inner], place[is_inner]] = best.cpu().numpy()

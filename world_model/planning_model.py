@@ -35,6 +35,16 @@ class TokenContext:
 
 
 @dataclass(frozen=True)
+class DecodeCounts:
+    """What decoding frames has cost since the planning model was made, or its counts were reset."""
+
+    passes: int = 0
+    """Times the weights were read."""
+    tokens_fed: int = 0
+    """Tokens fed, wrong guesses included."""
+
+
+@dataclass(frozen=True)
 class _Search:
     """Everything kept from one `root` to the next; rows of `frames` are handles."""
 
@@ -75,12 +85,25 @@ class WorldActionPlanningModel:
         self._engine = DecodeEngine(model, dtype)
         self._search: _Search | None = None
         self._drafter = Drafter(model.config.tokens_per_frame, model.config.vocab_size)
-        self.passes = self.tokens_fed = 0  # of all steps so far, for benchmarks
+        self.counts = DecodeCounts()
 
     @property
     def num_actions(self) -> int:
         """Size A of the action vocabulary."""
         return self.model.config.num_actions
+
+    @property
+    def bytes_per_node(self) -> int:
+        """Room that the keys and values of one imagined state take.
+
+        Raises:
+            PlanningError: no search was begun.
+        """
+        return self._searched(np.zeros(1, dtype=np.int64)).tree.bytes_per_node
+
+    def reset_counts(self) -> None:
+        """Count the cost of decoding from 0 again."""
+        self.counts = DecodeCounts()
 
     @torch.inference_mode()
     def root(self, observation: TokenContext) -> Evaluation:
@@ -127,8 +150,9 @@ class WorldActionPlanningModel:
             self._engine, branch, action, search.task_id[root], position, self._drafter.draft(frames)
         )
         self._drafter.learn(frames, decoded.tokens, decoded.second_guesses)
-        self.passes += decoded.passes
-        self.tokens_fed += decoded.tokens_fed
+        self.counts = DecodeCounts(
+            self.counts.passes + decoded.passes, self.counts.tokens_fed + decoded.tokens_fed
+        )
         node = tree.add(branch)
         self._search = replace(search, frames=np.concatenate([search.frames, decoded.tokens]))
         cut = decoded.is_end & (not self.published_semantics)
