@@ -106,7 +106,8 @@ def imagine(
     if not usable.any():
         return None
     real = Batch(*(getattr(batch, field.name)[usable] for field in fields(Batch)))
-    with _evaluating(model):
+    # Searching takes the likeliest token at each step; in bfloat16 that could be another one.
+    with _evaluating(model), torch.autocast(batch.tokens.device.type, enabled=False):
         planning_model = WorldActionPlanningModel(
             model, discount=discount, published_semantics=published_semantics
         )

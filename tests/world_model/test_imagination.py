@@ -153,6 +153,15 @@ def test_imagining_in_training_mode_uses_no_dropout_and_returns_to_it():
     assert not model.training
 
 
+def test_imagining_amid_training_in_bfloat16_is_exact():
+    model, batch = small_model(), small_batch(ROWS)
+    with torch.autocast("cpu", torch.bfloat16):
+        imagined = imagined_from(model, batch)
+    exact = imagined_from(model, batch)
+    assert torch.equal(imagined.tokens, exact.tokens)
+    assert torch.equal(imagined.returns, exact.returns)
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_imagined_segments_train_the_q_head(ends):
     model, batch = always_ending(small_model(), ends), small_batch(ROWS)
