@@ -70,8 +70,8 @@ class EpisodeInfo:
 class StoreSteps:
     """The small arrays of all episodes, one after the other; read-only."""
 
-    offsets: Int[np.ndarray, "E+1"]
-    """Episode `e` is at steps `offsets[e]` to `offsets[e + 1]`."""
+    offsets: Int[np.ndarray, "O"]
+    """Episode `e` is at steps `offsets[e]` to `offsets[e + 1]`; O is E + 1."""
     actions: UInt8[np.ndarray, "N"]
     """Indices of the 18-action vocabulary."""
     rewards: Float32[np.ndarray, "N"]

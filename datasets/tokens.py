@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ _VERSION = "1"
 _LARGEST_HEADER = 1 << 16
 
 
+@runtime_checkable
 class FrameTokenizer(Protocol):
     """What a cache needs of a tokenizer."""
 

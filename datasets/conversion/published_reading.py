@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -28,6 +28,7 @@ _SMALL = {"actions": "int32", "rewards": "float32", "terminals": "uint8"}
 _DECODED_AT_ONCE = 256
 
 
+@runtime_checkable
 class FrameDecoder(FrameTokenizer, Protocol):
     """What is needed of a tokenizer to make frames of tokens."""
 
