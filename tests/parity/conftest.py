@@ -7,7 +7,6 @@ a single recording is refused. (`test_search.py` goes through its recordings its
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,6 @@ def recordings_folder(config: pytest.Config) -> Path:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folder = recordings_folder(metafunc.config)
-    if metafunc.config.getoption("--recordings") and not _holds_recordings(folder):
-        raise pytest.UsageError(f"--recordings: {folder} holds no recording of any kind")
     for fixture in KINDS.keys() & set(metafunc.fixturenames):
         cases: list[Any] = recordings_in(folder, fixture)
         if not cases:
@@ -46,9 +43,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(fixture, cases, indirect=True, scope="module")
 
 
-@lru_cache(maxsize=1)
-def _holds_recordings(folder: Path) -> bool:
-    return any(recordings_in(folder, fixture) for fixture in (*KINDS, SEARCHES))
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """Refuse a folder without recordings; here it is one line, and not one a test file."""
+    folder = recordings_folder(config)
+    holds_any = any(recordings_in(folder, fixture) for fixture in (*KINDS, SEARCHES))
+    if config.getoption("--recordings") and not holds_any:
+        raise pytest.UsageError(f"--recordings: {folder} holds no recording of any kind")
 
 
 @pytest.fixture(scope="module")
