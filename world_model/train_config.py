@@ -28,8 +28,7 @@ class TrainConfig:
     """
 
     run: Path
-    """Folder of the run: checkpoints, TensorBoard, metrics.jsonl; with --from, named by default after the run
-    started from and the games."""
+    """Folder of the run: checkpoints, TensorBoard, metrics.jsonl; with --from, named by source and games."""
     data: tuple[Path, ...] = ()
     """Episode stores made by datasets.collect, of one game or several."""
     games: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--game"])] = ()
@@ -41,8 +40,7 @@ class TrainConfig:
     from_checkpoint: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Run or checkpoint whose weights to start from, with fresh optimisers: fine-tuning."""
     lora_rank: int = 0
-    """With --from, train low-rank changes of this rank to the linear layers instead of the layers themselves
-    (beside embeddings and Q head, which are trained whole); 0 trains everything. Needs the extra `lora`."""
+    """With --from, rank of low-rank changes to train in place of linear layers (extra `lora`); 0 for none."""
     max_steps: int | None = None
     """Stop, with a checkpoint, after this many steps of this invocation; --resume goes on."""
     size: Literal["tiny", "40M", "70M", "150M"] = "tiny"
