@@ -98,7 +98,9 @@ def main() -> None:
     """Time, print, and write if asked."""
     config = tyro.cli(PlannerBenchmark, description=__doc__)
     rates = measure_rates(torch.device(config.device))
-    print(f"matrix products {rates.gflops:.0f} GFLOP/s, reading memory {rates.gigabytes:.1f} GB/s (one thread)")
+    print(
+        f"matrix products {rates.gflops:.0f} GFLOP/s, reading memory {rates.gigabytes:.1f} GB/s (one thread)"
+    )
     measurements = []
     for subject in subjects(config):
         for case in cases(config, subject.model):
@@ -217,9 +219,13 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
             continue
         seconds.append([plain_time, ours[0][1], ours[1][1]])
         single, half = ours[0][0], ours[1][0]
-        agreement.append([*agreement_of(plain, models[0], single), float((half.action == single.action).mean())])
+        agreement.append(
+            [*agreement_of(plain, models[0], single), float((half.action == single.action).mean())]
+        )
         if plain:
-            errors = [np.abs(single.tree.score[row, 1:] - search.scores).max() for row, search in enumerate(plain)]
+            errors = [
+                np.abs(single.tree.score[row, 1:] - search.scores).max() for row, search in enumerate(plain)
+            ]
             largest_error = max(largest_error, float(max(errors)))
     decisions = config.rounds * case.batch
     return Measurement.of(
@@ -230,7 +236,9 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
         agreement=np.array(agreement).mean(axis=0),
         largest_error=largest_error,
         imagined=nodes_per_decision(single) * subject.model.config.block_tokens,
-        counts=[(model.counts.passes / config.rounds, model.counts.tokens_fed / decisions) for model in models],
+        counts=[
+            (model.counts.passes / config.rounds, model.counts.tokens_fed / decisions) for model in models
+        ],
         node_bytes=[models[0].bytes_per_node, plain[0].cache_bytes if plain else 0],
         weights=sum(p.numel() for p in subject.model.transformer.parameters()),
         rates=rates,
@@ -239,11 +247,11 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
 
 def plain_searches(subject: Subject, context: TokenContext, case: Case) -> list[PlainSearch]:
     """The published way, one row after the other."""
+    width, horizon = case.width, case.horizon
+    rows = [row_of(context, row) for row in range(len(context.tokens))]
     return [
-        plain_beam_search(
-            subject.model, subject.tokenizer, row_of(context, row), beam_width=case.width, horizon=case.horizon
-        )
-        for row in range(len(context.tokens))
+        plain_beam_search(subject.model, subject.tokenizer, row, beam_width=width, horizon=horizon)
+        for row in rows
     ]
 
 

@@ -84,16 +84,16 @@ class Measurement:
         agreement: np.ndarray,
         largest_error: float,
         imagined: float,
-        counts: list[tuple[float, float]],
+        counts: tuple[float, float],
         node_bytes: list[int],
         weights: int,
         rates: Rates,
     ) -> Measurement:
         """Condense the rounds: `seconds` is [rounds, ways] for one decision."""
-        frames, batch, threads, device = setting
+        frames, batch = setting[:2]
         milliseconds = 1000 * np.median(seconds, axis=0)
         ratios = np.median(seconds[:, :1] / seconds[:, 1:], axis=0)
-        passes, tokens_fed = counts[0]
+        passes, tokens_fed = counts
         prefix = frames * 37 - 1
         compute = 2e-9 * weights * (prefix + tokens_fed) / rates.gflops
         reading = 4e-9 * weights * passes / batch / rates.gigabytes
@@ -188,12 +188,14 @@ def machine() -> str:
 
 
 def update_results(measurements: list[Measurement], rates: Rates) -> None:
-    """Enter lines into planner.json (over older ones of the same case), and draw and write everything anew."""
+    """Enter lines into planner.json, over older ones of the same case; draw and write everything anew."""
     file = FOLDER / "planner.json"
     stored = json.loads(file.read_text()) if file.exists() else {"lines": []}
     lines = {line.key: line for line in (Measurement(**fields) for fields in stored["lines"])}
     lines |= {line.key: line for line in measurements}
-    content = json.dumps({"rates": asdict(rates), "lines": [asdict(line) for line in lines.values()]}, indent=1)
+    content = json.dumps(
+        {"rates": asdict(rates), "lines": [asdict(line) for line in lines.values()]}, indent=1
+    )
     with replace_file(file) as beside:
         beside.write_text(content + "\n")
     draw(list(lines.values()), FOLDER / "planner.png")
@@ -228,8 +230,8 @@ def write_section(lines: list[Measurement], rates: Rates) -> None:
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     facts = "\n".join(sorted({f"- {line.day}: {line.machine}" for line in lines}))
     body = (
-        f"{facts}\n- Speed of one thread: {rates.gflops:.0f} GFLOP/s float32, {rates.half_gflops:.0f} bfloat16, "
-        f"{rates.gigabytes:.1f} GB/s.\n\n{table}\n\n![cost of a decision](planner.png)\n"
+        f"{facts}\n- Speed of one thread: {rates.gflops:.0f} GFLOP/s float32, {rates.half_gflops:.0f} GFLOP/s "
+        f"bfloat16, {rates.gigabytes:.1f} GB/s.\n\n{table}\n\n![cost of a decision](planner.png)\n"
     )
     text = path.read_text()
     start, end = "<!-- planner: begin -->\n", "<!-- planner: end -->"

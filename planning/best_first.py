@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from planning.base import SearchResult, Tree
-from planning.frontier import best_of_each_root, conclude, expand, joined, root_nodes
+from planning.frontier import best_of_each_root, children_of, conclude, expand, joined, root_nodes
 from planning.model import PlanningError, PlanningModel
 
 
@@ -74,7 +74,8 @@ def best_first_search(
         if not goes_on.any():
             break
         parents = best.take(goes_on)
-        children = expand(model, parents, np.minimum(width, affordable[goes_on]), num_nodes)
+        source, action = children_of(parents, np.minimum(width, affordable[goes_on]))
+        children = expand(model, parents.take(source), action, num_nodes)
         num_nodes = num_nodes + np.bincount(children.root, minlength=len(num_nodes))
         generations.append(children)
         row = np.full(len(num_nodes), -1)

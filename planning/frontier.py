@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from planning.base import NO_NODE, SearchResult, Tree
-from planning.checks import check_evaluation, check_roots
+from planning.checks import check_evaluation, check_roots, check_shapes
 from planning.model import Evaluation, PlanningModel
 
 
@@ -93,32 +93,47 @@ def _legal_q_value(evaluation: Evaluation) -> Float[np.ndarray, "M A"]:
     return np.where(evaluation.legal_mask, evaluation.q_value.astype(np.float64), -np.inf)
 
 
-def expand(
-    model: PlanningModel,
-    parents: Nodes,
-    most_children: int | Int[np.ndarray, " P"],
-    num_nodes: Int[np.ndarray, "B"],
-) -> Nodes:
-    """Step each of P parents by its best legal actions, all in one call of the model.
+def children_of(
+    parents: Nodes, most_children: int | Int[np.ndarray, " P"]
+) -> tuple[Int[np.ndarray, "C"], Int[np.ndarray, "C"]]:
+    """The steps to try: the best legal actions of each of P parents, in descending order of Q.
 
     Args:
-        model: what to plan in.
-        parents: nodes of any roots, ordered by root.
+        parents: nodes of any roots.
         most_children: actions to try, for each parent or for all.
-        num_nodes: rows that each root's tree has so far.
 
     Returns:
-        The children in the order of their parents, then in descending order of Q.
-
-    Raises:
-        PlanningError: for an answer of the model that cannot be used, or a discount outside [0, 1].
+        Index of the parent, and action, of C steps in the order of their parents.
     """
     order = _actions_by_q_value(parents)
     width = np.minimum(parents.legal_mask.sum(axis=1), most_children)
     is_child = np.arange(order.shape[1]) < width[:, None]
-    source = parents.take(np.nonzero(is_child)[0])
-    action, depth = order[is_child], source.depth + 1
-    evaluation = model.step(source.node, action)
+    return np.nonzero(is_child)[0], order[is_child]
+
+
+def expand(
+    model: PlanningModel, source: Nodes, action: Int[np.ndarray, "C"], num_nodes: Int[np.ndarray, "B"]
+) -> Nodes:
+    """Step each node by its action, all in one call of the model.
+
+    Nodes with equal handles are in equal states, and what follows a state depends on the state and the
+    action only; so the model is asked once for each handle and action, and every such node gets the
+    answer. That changes nothing but the number of evaluations.
+
+    Args:
+        model: what to plan in.
+        source: the node of each of C steps, ordered by root; nodes may repeat.
+        action: its action.
+        num_nodes: rows that each root's tree has so far.
+
+    Returns:
+        The children, in order.
+
+    Raises:
+        PlanningError: for an answer of the model that cannot be used, or a discount outside [0, 1].
+    """
+    depth = source.depth + 1
+    evaluation = _step_once(model, source.node, action)
     check_evaluation(
         evaluation,
         len(action),
@@ -150,6 +165,27 @@ def expand(
         path_discount=path_discount,
         score=path_reward + path_discount * value,
     )
+
+
+def _step_once(model: PlanningModel, node: Int[np.ndarray, "C"], action: Int[np.ndarray, "C"]) -> Evaluation:
+    """Step each state by each action once, in the order of first appearance."""
+    pair = node * model.num_actions + action
+    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+    if len(first) == len(pair):
+        return model.step(node, action)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    asked = first[order]
+    evaluation = model.step(node[asked], action[asked])
+    check_shapes(evaluation, len(asked), model.num_actions)
+    rows = place[inverse]
+    answers = {
+        field.name: getattr(evaluation, field.name)[rows]
+        for field in fields(Evaluation)
+        if getattr(evaluation, field.name) is not None
+    }
+    return Evaluation(**answers)
 
 
 def _actions_by_q_value(nodes: Nodes) -> Int[np.ndarray, "M A"]:

@@ -79,3 +79,13 @@ class PlanningModel(Protocol):
             One row per (parent, action) pair, in order.
         """
         ...
+
+
+@runtime_checkable
+class BoundedModel(PlanningModel, Protocol):
+    """A planning model that knows how large and how small returns can be."""
+
+    @property
+    def return_bounds(self) -> tuple[float, float] | None:
+        """Least and greatest `reward + discount value` of any step; None where that is unbounded."""
+        ...

@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from world_model.packed_linear import PackedLinear
+from world_model.packed_linear import PackedLinear, padded_rows
 from world_model.transformer import Block, TransformerConfig
 from world_model.tree_cache import Branch
 from world_model.world_action_model import WorldActionModel
@@ -123,12 +123,16 @@ class DecodeEngine:
         branch: Branch,
     ) -> Float[Tensor, "R D"]:
         """Feed the tokens that `branch.feed` announced, and return their hidden states."""
-        x = self._embed(tokens, is_action, position, task_id)
+        rows = len(tokens)
+        # Rows that only fill up; the layers would have to add them one by one otherwise.
+        filling = padded_rows(rows) - rows
+        fed = (F.pad(row, (0, filling)) for row in (tokens, is_action, position, task_id))
+        x = self._embed(*fed)
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(_norm(layer.attention_norm, x))
-            attended = branch.attend(number, qkv.view(len(x), 3, self.heads, -1))
-            x = _add(layer, x, attended.flatten(1))
-        return _norm(self._final_norm, x)
+            attended = branch.attend(number, qkv[:rows].view(rows, 3, self.heads, -1))
+            x = _add(layer, x, F.pad(attended.flatten(1), (0, 0, 0, filling)))
+        return _norm(self._final_norm, x[:rows])
 
     def observation_logits(self, hidden: Float[Tensor, "R D"]) -> Float[Tensor, "R V"]:
         """Logits of the token that follows."""

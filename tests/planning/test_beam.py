@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planning import PlanningError, beam_search, best_path
+from planning.beam import BeamLimits
+from planning.model import BoundedModel
 from planning.table_model import TableModel, random_table
+from tests.planning.worlds import RecordingModel
 
 WIDE = 10_000
 
@@ -29,22 +32,6 @@ def enumerate_best(model: TableModel, state: int, horizon: int) -> tuple[float, 
         if score > best[0]:
             best = (float(score), [int(action), *path])
     return best
-
-
-class RecordingModel:
-    """Passes a table model on and keeps what was asked of it."""
-
-    def __init__(self, model: TableModel) -> None:
-        self.model = model
-        self.num_actions = model.num_actions
-        self.steps: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def root(self, observation):
-        return self.model.root(observation)
-
-    def step(self, parent, action):
-        self.steps.append((parent, action))
-        return self.model.step(parent, action)
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 3, 4])
@@ -132,8 +119,10 @@ def test_state_without_legal_actions_is_kept_at_its_value():
 
 def test_each_depth_is_one_call_over_all_roots():
     model = RecordingModel(random_table(np.random.default_rng(3), 30, 5))
-    beam_search(model, np.arange(7), beam_width=3, horizon=3)
-    assert [len(action) for _, action in model.steps] == [7 * 3, 7 * 9, 7 * 9]
+    result = beam_search(model, np.arange(7), beam_width=3, horizon=3)
+    assert len(model.steps) == 3
+    assert len(model.steps[0][1]) == 7 * 3
+    assert result.tree.num_nodes.tolist() == [1 + 3 + 9 + 9] * 7
 
 
 def test_rows_follow_beam_order_then_q_order():
@@ -254,3 +243,127 @@ def test_a_model_that_answers_with_another_batch_is_refused():
     model = Short(random_table(np.random.default_rng(9), 5, 3))
     with pytest.raises(PlanningError, match="asked for 10 states of 3 actions"):
         beam_search(model, np.arange(5), beam_width=2, horizon=1)
+
+
+def plain_beam(model, state, beam_width, horizon):
+    """The search written plainly for one root, every step evaluated: (score, path) of what is kept last."""
+    kept = [(float(model.value[state]), 0.0, 1.0, [], int(state))]
+    for _ in range(horizon):
+        following = []
+        for score, reward, discount, path, place in kept:
+            legal = np.flatnonzero(model.legal_mask[place])
+            if discount == 0 or not len(legal):
+                following.append((score, reward, discount, path, place))
+        for _, reward, discount, path, place in kept:
+            legal = np.flatnonzero(model.legal_mask[place])
+            if discount == 0:
+                continue
+            for action in sorted(legal, key=lambda a: (-model.q_value[place, a], a))[:beam_width]:
+                path_reward = reward + discount * model.reward[place, action]
+                path_discount = discount * model.discount[place, action]
+                reached = int(model.next_state[place, action])
+                score = path_reward + path_discount * model.value[reached]
+                following.append((score, path_reward, path_discount, [*path, int(action)], reached))
+        kept = sorted(following, key=lambda entry: -entry[0])[:beam_width]
+    return kept[0][0], kept[0][3]
+
+
+class Bounded(RecordingModel):
+    """A table model that knows the bounds of its returns."""
+
+    @property
+    def return_bounds(self):
+        table = self.model
+        returns = (table.reward + table.discount * table.value[table.next_state])[table.legal_mask]
+        return float(returns.min()), float(returns.max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    states=st.sampled_from([3, 12, 40]),
+    width=st.integers(1, 5),
+    horizon=st.integers(1, 5),
+    decay=st.sampled_from([0.2, 0.6, 1.0]),
+)
+def test_sparing_work_leaves_the_plain_search_as_it_is(seed, states, width, horizon, decay):
+    model = random_table(np.random.default_rng(seed), states, 4, end_rate=0.1, illegal_rate=0.3)
+    model = replace(model, discount=model.discount * decay)
+    roots = np.arange(3)
+    spared = beam_search(Bounded(model), roots, beam_width=width, horizon=horizon)
+    unbounded = beam_search(RecordingModel(model), roots, beam_width=width, horizon=horizon)
+    for row in roots:
+        score, path = plain_beam(model, row, width, horizon)
+        for result in (spared, unbounded):
+            np.testing.assert_allclose(result.root_value[row], score, atol=1e-12)
+            assert best_path(result, row)[0].tolist() == path
+
+
+def test_a_bound_drops_steps_that_cannot_reach_the_beam():
+    model = chain(ends=False)
+    assert isinstance(Bounded(model), BoundedModel)
+    # From state 0, action 1 leads to 0 + 1; action 0 to 5 + 10, which nothing else comes near.
+    model = replace(model, discount=np.full((3, 2), 0.1), value=np.array([0.0, 0.5, 0.0]))
+    spared, all_steps = Bounded(model), RecordingModel(model)
+    result = beam_search(spared, np.array([0]), beam_width=1, horizon=3)
+    assert result.action[0] == beam_search(all_steps, np.array([0]), beam_width=1, horizon=3).action[0]
+    spared, all_steps = Bounded(model), RecordingModel(model)
+    results = [beam_search(m, np.array([0]), beam_width=2, horizon=3) for m in (spared, all_steps)]
+    assert results[0].root_value[0] == results[1].root_value[0]
+    assert spared.evaluations < all_steps.evaluations
+
+
+def test_equal_states_are_stepped_once():
+    model = RecordingModel(chain(ends=False))
+    result = beam_search(model, np.array([0]), beam_width=4, horizon=3)
+    # States 1 and 2 lead to themselves: two states and two actions a depth, whatever the nodes.
+    assert [len(action) for _, action in model.steps] == [2, 4, 4]
+    assert result.tree.num_nodes[0] == 1 + 2 + 4 + 8
+
+
+def test_a_limit_of_nodes_is_kept_and_the_answer_is_that_of_the_depth_reached():
+    model = random_table(np.random.default_rng(11), 200, 5, end_rate=0.1)
+    states = np.arange(20)
+    shallow = beam_search(model, states, beam_width=3, horizon=1)
+    for nodes in (0, 1, 2, 3, 7, 12, 1000):
+        limited = beam_search(model, states, beam_width=3, horizon=3, limits=BeamLimits(nodes=nodes))
+        assert (limited.tree.num_nodes - 1 <= nodes).all()
+        if nodes == 3:
+            np.testing.assert_array_equal(limited.action, shallow.action)
+    whole = beam_search(model, states, beam_width=3, horizon=3)
+    np.testing.assert_array_equal(limited.action, whole.action)
+    greedy = beam_search(model, states, beam_width=3, horizon=0)
+    none = beam_search(model, states, beam_width=3, horizon=3, limits=BeamLimits(nodes=0))
+    np.testing.assert_array_equal(none.action, greedy.action)
+
+
+def test_without_time_the_answer_is_that_of_the_root():
+    model = RecordingModel(random_table(np.random.default_rng(12), 50, 4))
+    none = beam_search(model, np.arange(9), beam_width=2, horizon=3, limits=BeamLimits(seconds=0.0))
+    assert model.steps == []
+    np.testing.assert_array_equal(
+        none.action, beam_search(model, np.arange(9), beam_width=2, horizon=0).action
+    )
+    much = beam_search(model, np.arange(9), beam_width=2, horizon=3, limits=BeamLimits(seconds=1e6))
+    whole = beam_search(model, np.arange(9), beam_width=2, horizon=3)
+    np.testing.assert_array_equal(much.action, whole.action)
+
+
+def test_confident_roots_are_not_searched():
+    model = random_table(np.random.default_rng(13), 60, 4, illegal_rate=0.5)
+    states = np.arange(60)
+    legal = np.where(model.legal_mask, model.q_value, -np.inf)
+    ordered = np.sort(legal, axis=1)
+    sure = ordered[:, -1] - ordered[:, -2] >= 0.8
+    result = beam_search(model, states, beam_width=2, horizon=2, limits=BeamLimits(confident_gap=0.8))
+    whole = beam_search(model, states, beam_width=2, horizon=2)
+    assert sure.any()
+    assert not sure.all()
+    assert (result.tree.num_nodes[sure] == 1).all()
+    np.testing.assert_array_equal(result.action[sure], legal.argmax(axis=1)[sure])
+    np.testing.assert_array_equal(result.action[~sure], whole.action[~sure])
+
+
+def test_limits_below_zero_are_refused():
+    with pytest.raises(PlanningError, match=r"seconds is -1\.0; it must be 0 or more"):
+        BeamLimits(seconds=-1.0)
