@@ -39,7 +39,7 @@ def stand_in(released: dict[str, Any]) -> dict[str, Tensor]:
     tensors = {}
     for number, (name, (shape, dtype)) in enumerate(released["tensors"].items()):
         size = torch.Size(shape).numel()
-        repeated = pattern.roll(number).repeat(size // _PERIOD + 1)[:size].view(shape)
+        repeated = pattern.roll(number).repeat(size // _PERIOD + 1)[:size].view(shape).clone()
         tensors[name] = positions.get(name, repeated)
         assert tensors[name].dtype == getattr(torch, dtype)
     return tensors
