@@ -1,0 +1,103 @@
+"""How benchmarks.finetuning shows what it measured: curves and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from datasets.files import replace_file
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+LOSSES = {
+    "token_loss": "next token, nats",
+    "reward_loss": "reward, nats",
+    "q_loss": "Q, nats",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of one checkpoint."""
+
+    name: str
+    """Way of training."""
+    seed: int
+    """Seed of that training."""
+    step: int
+    """Steps on the new game."""
+    token_loss: float
+    """Cross-entropy of the next observation token, on held-out segments."""
+    reward_loss: float
+    """Cross-entropy of the reward's sign."""
+    q_loss: float
+    """Cross-entropy of the Q head with the returns of the held-out play."""
+    scores: tuple[float, ...] = ()
+    """Scores of the games played."""
+
+    @property
+    def mean_score(self) -> float:
+        """Mean of the scores; NaN where none was played."""
+        return float(np.mean(self.scores)) if self.scores else float("nan")
+
+
+def curve(
+    found: Sequence[Measurement], name: str, value: Callable[[Measurement], float]
+) -> tuple[list[int], np.ndarray]:
+    """Steps of a way of training, and the values there of every seed [steps, seeds]; NaN is left out."""
+    chosen = [m for m in found if m.name == name and not np.isnan(value(m))]
+    steps = sorted({m.step for m in chosen})
+    return steps, np.array([[value(m) for m in chosen if m.step == step] for step in steps])
+
+
+def plot(found: Sequence[Measurement], path: Path, title: str) -> None:
+    """Losses and scores against steps; the band reaches from the lowest seed to the highest."""
+    figure, axes = pyplot.subplots(1, 4, figsize=(16, 4), constrained_layout=True)
+    panels: list[tuple[str, Callable[[Measurement], float]]] = [
+        (label, lambda m, field=field: getattr(m, field)) for field, label in LOSSES.items()
+    ]
+    panels.append(("mean score of new games", lambda m: m.mean_score))
+    for axis, (label, value) in zip(axes, panels, strict=True):
+        for name in dict.fromkeys(m.name for m in found):
+            # Another tokenizer asks other questions of its tokens.
+            if "token" in label and "own tokenizer" in name:
+                continue
+            steps, values = curve(found, name, value)
+            if steps:
+                (line,) = axis.plot(steps, values.mean(1), marker=".", label=name)
+                axis.fill_between(steps, values.min(1), values.max(1), color=line.get_color(), alpha=0.15)
+        axis.set(title=label, xlabel="steps on the new game")
+    axes[0].legend(fontsize="small")
+    figure.suptitle(f"{title}: held-out losses and scores")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+    pyplot.close(figure)
+
+
+def table(found: Sequence[Measurement]) -> str:
+    """Markdown: each way of training early, half way and at its end, as means over seeds."""
+    columns = ("trained", "steps", *LOSSES.values(), "score (lowest and highest seed)")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for name in dict.fromkeys(m.name for m in found):
+        played = {m.step for m in found if m.name == name and m.scores}
+        for step in sorted({m.step for m in found if m.name == name} if not played else played | {0}):
+            here = [m for m in found if m.name == name and m.step == step]
+            cells = [name, str(step), *(_loss_cell(here, field, name) for field in LOSSES), _score_cell(here)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _loss_cell(here: Sequence[Measurement], field: str, name: str) -> str:
+    if field == "token_loss" and "own tokenizer" in name:
+        return "other tokens"
+    return f"{np.mean([getattr(m, field) for m in here]):.3f}"
+
+
+def _score_cell(here: Sequence[Measurement]) -> str:
+    means = [m.mean_score for m in here if m.scores]
+    return f"{np.mean(means):.1f} ({min(means):.1f} to {max(means):.1f})" if means else ""
