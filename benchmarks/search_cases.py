@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +18,8 @@ from planning.mlp_model import MLPModel, MLPWeights
 from planning.table_model import TableModel, random_table
 
 NUM_ACTIONS, NUM_STATES, WIDTH, DISCOUNT = 18, 1000, 256, 0.97
+LARGEST_AT_ONCE = 51_200
+"""Simulations times roots; more are searched in groups of this size: 30 MB of trees."""
 SHORTEST_ROUND = 0.02
 """Seconds; a search that takes less is repeated within a round."""
 
@@ -33,14 +35,18 @@ class Case:
     simulations: int
     batch: int
 
+    @property
+    def group(self) -> int | None:
+        """Roots to search at a time: as many as leave the trees in the cache, where the model is cheap."""
+        whole = self.model != "table" or self.simulations * self.batch <= LARGEST_AT_ONCE
+        return None if whole else max(1, LARGEST_AT_ONCE // self.simulations)
 
-@lru_cache(maxsize=4)
-def table(threads: int) -> TableModel:
+
+@lru_cache(maxsize=1)
+def table() -> TableModel:
     """Rewards, values and logits from the unit normal distribution; any state may follow any action."""
     rng = np.random.default_rng(0)
-    return random_table(
-        rng, NUM_STATES, NUM_ACTIONS, discount=DISCOUNT, dtype=np.float32, num_threads=threads
-    )
+    return random_table(rng, NUM_STATES, NUM_ACTIONS, discount=DISCOUNT, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -71,11 +77,13 @@ def observation(case: Case) -> np.ndarray:
 def our_search(case: Case, threads: int) -> Callable[[], SearchResult[SearchTree]]:
     """The search as a call without arguments."""
     model = {
-        "table": lambda: table(threads),
+        "table": table,
         "mlp": lambda: MLPModel(network(), discount=DISCOUNT),
         "eager": lambda: EagerNetwork(network()),
     }[case.model]()
-    seen, options = observation(case), TreeOptions(num_threads=threads)
+    # A network's library works in threads of its own, which those of the trees would wait for.
+    options = TreeOptions(num_threads=threads if case.model == "table" else 1, max_batch=case.group)
+    seen = observation(case)
     if case.search == "puct":
         return lambda: muzero(model, seen, num_simulations=case.simulations, options=options)
     # Without noise, so that other programs grow the same trees.
@@ -152,7 +160,7 @@ def bytes_per_node(result: SearchResult[SearchTree], case: Case) -> float:
     return sum(array.nbytes for array in arrays) / (case.batch * (case.simulations + 1))
 
 
-def path_length(result: SearchResult[SearchTree]) -> float:
-    """Mean number of steps from the root to the states that the simulations added."""
-    tree = result.tree
+def path_length(case: Case) -> float:
+    """Mean number of steps from the root to the states that the simulations added; at most 64 roots."""
+    tree = our_search(replace(case, batch=min(case.batch, 64)), 1)().tree
     return float(tree.depth[:, 1:][tree.visits[:, 1:] > 0].mean())

@@ -17,7 +17,7 @@ from planning import SearchResult, SearchTree
 def mctx_search(case: Case) -> Callable[[], Any]:
     """The same search as a call without arguments that returns mctx's output when all of it is there."""
     if case.model == "table":
-        tables = table(1)
+        tables = table()
         names = ("next_state", "reward", "discount", "prior_logits", "value")
         params = {name: jnp.asarray(getattr(tables, name)) for name in names}
         params["next_state"] = params["next_state"].astype(jnp.int32)

@@ -53,7 +53,7 @@ def measure(case: Case, part: str, threads: int, rounds: int) -> dict[str, Any]:
     ours = our_search(case, threads)
     result, calls = ours(), [ours]
     figures: dict[str, Any] = {**asdict(case), "threads": threads}
-    figures["bytes_per_node"], figures["path_length"] = bytes_per_node(result, case), path_length(result)
+    figures["bytes_per_node"], figures["path_length"] = bytes_per_node(result, case), path_length(case)
     if part == "threads" and case.model == "table":
         calls.append(our_search(case, 1))
         single = calls[1]()

@@ -123,8 +123,28 @@ def best_path(result: SearchResult, row: int) -> tuple[Int[np.ndarray, " P"], In
         The P actions from the root on, and the rows of the P + 1 nodes they pass (root first).
     """
     tree = result.tree
+    if isinstance(tree, SearchTree):
+        return _most_visited_path(tree, row, int(result.action[row]))
     nodes = [int(result.best_node[row])]
     while tree.parent[row, nodes[-1]] != NO_NODE:
         nodes.append(int(tree.parent[row, nodes[-1]]))
     nodes.reverse()
     return tree.action[row, nodes[1:]], np.array(nodes)
+
+
+def _most_visited_path(
+    tree: SearchTree, row: int, action: int
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P+1"]]:
+    """From the root on by an action, then by the most visited ones, the lowest of equals.
+
+    Not from the end backwards: the parent of a row is one of several where states are shared.
+    """
+    actions, nodes, state = [], [0], 0
+    while (child := int(tree.children[row, state, action])) != NO_NODE:
+        actions.append(action)
+        nodes.append(child)
+        state = int(tree.state[row, child])
+        if tree.edge_visits[row, state].max() <= 0:
+            break
+        action = int(tree.edge_visits[row, state].argmax())
+    return np.array(actions, dtype=np.int64), np.array(nodes)

@@ -11,7 +11,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
+from planning import kernels
 from planning.base import NO_NODE, SearchTree
+from planning.compiled import HAS_NUMBA
 from planning.layout import (
     ACTION,
     DEPTH,
@@ -27,7 +29,8 @@ from planning.layout import (
     VISITS,
     Buffers,
 )
-from planning.plain.choose import Edges, unpack
+from planning.plain.choose import Edges
+from planning.plain.choose import unpack as unpack_plainly
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class GrownTrees:
         """The actions of all rows; nothing where a row is empty."""
         buffers = self.buffers
         every = (len(buffers.floats), buffers.num_actions)
-        found = unpack(buffers.floats, buffers.ints, used, used // size, buffers.work)
+        found = unpack(buffers, used, used // size)
         out = Edges(
             prior=np.zeros(every, dtype=buffers.floats.dtype),
             q_value=np.zeros(every, dtype=buffers.floats.dtype),
@@ -98,3 +101,13 @@ class GrownTrees:
         for whole, part in zip(out, found, strict=True):
             whole[used] = part
         return out
+
+
+def unpack(buffers: Buffers, rows: Int[np.ndarray, " R"], trees: Int[np.ndarray, " R"]) -> Edges:
+    """The actions of R states, one in each of the trees named."""
+    if not HAS_NUMBA:
+        return unpack_plainly(buffers.floats, buffers.ints, rows, trees, buffers.work)
+    shape, kind = (len(rows), buffers.num_actions), buffers.floats.dtype
+    edges = Edges(*(np.empty(shape, kind) for _ in range(2)), *(np.empty(shape, np.int64) for _ in range(3)))
+    kernels.unpack_into(buffers.floats, buffers.ints, rows, trees, buffers.work, *edges)
+    return edges

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from planning.base import SearchResult, Tree
 from planning.checks import check_evaluation
-from planning.export import GrownTrees
+from planning.export import GrownTrees, unpack
 from planning.layout import (
     ACTION,
     CHANCE,
@@ -39,7 +39,6 @@ from planning.layout import (
 )
 from planning.model import Evaluation, PlanningError, PlanningModel
 from planning.options import TreeOptions
-from planning.plain.choose import unpack
 from planning.plain.tree import find_states
 
 
@@ -84,7 +83,7 @@ class Resume:
         if old.floats.dtype != options.dtype:
             raise PlanningError(f"the tree to resume is {old.floats.dtype}, not {options.precision}")
         rows, every = old.root_rows, np.arange(len(action))
-        edges = unpack(old.floats, old.ints, rows, every, old.work)
+        edges = unpack(old, rows, every)
         for root in np.flatnonzero(edges.visits[every, action] < 0):
             raise PlanningError(f"action {action[root]} is illegal at root {root}")
         child = edges.child[every, action]
@@ -217,7 +216,7 @@ def _roots_of(buffers: Buffers, old: Buffers, child: Int[np.ndarray, "B"]) -> Ro
     known, shape = np.flatnonzero(child != NO_ROW), (len(child), buffers.num_actions)
     logits = np.zeros(shape, dtype=buffers.floats.dtype)
     legal_mask, tried = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    edges = unpack(old.floats, old.ints, old.ints[child[known], STATE], known, old.work)
+    edges = unpack(old, old.ints[child[known], STATE], known)
     legal_mask[known], tried[known] = edges.visits >= 0, edges.child != NO_ROW
     with np.errstate(divide="ignore"):
         logits[known] = np.log(edges.prior)

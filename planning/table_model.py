@@ -5,13 +5,12 @@ Letters: B roots, M evaluated nodes, A actions, S states.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from planning.compiled import HAS_NUMBA, kernel, parallel_kernel, part, prange, threads
+from planning.compiled import HAS_NUMBA, kernel
 from planning.model import Evaluation
 
 
@@ -38,8 +37,6 @@ class TableModel:
     """True where an action is allowed."""
     is_chance: Bool[np.ndarray, "S"] | None = None
     """True for states in which the world moves next, if there are any."""
-    num_threads: int = 1
-    """Threads that look up a batch."""
     _last_answer: list[Evaluation] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -66,15 +63,12 @@ class TableModel:
         answer = self._answer(len(parent))
         if self.is_chance is not None:
             np.take(self.is_chance, self.next_state[parent, action], out=answer.is_chance)
-        in_threads = HAS_NUMBA and self.num_threads > 1
-        look_up = _look_up_in_threads if in_threads else _look_up if HAS_NUMBA else look_up_plainly
-        with threads(self.num_threads) if in_threads else nullcontext():
-            look_up(
-                self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
-                self.legal_mask, parent, action,
-                answer.node, answer.reward, answer.discount, answer.value, answer.q_value,
-                answer.prior_logits, answer.legal_mask,
-            )  # fmt: skip
+        (_look_up if HAS_NUMBA else look_up_plainly)(
+            self.next_state, self.reward, self.discount, self.value, self.q_value, self.prior_logits,
+            self.legal_mask, parent, action,
+            answer.node, answer.reward, answer.discount, answer.value, answer.q_value, answer.prior_logits,
+            answer.legal_mask,
+        )  # fmt: skip
         return answer
 
     def _answer(self, rows: int) -> Evaluation:
@@ -110,44 +104,21 @@ def look_up_plainly(
     legal_mask[:] = legal_masks[node]
 
 
-@part
-def _look_up_row(
-    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
-    node, reward, discount, value, q_value, prior_logits, legal_mask, row,
-):  # fmt: skip
-    state = next_states[parent[row], action[row]]
-    node[row] = state
-    reward[row] = rewards[parent[row], action[row]]
-    discount[row] = discounts[parent[row], action[row]]
-    value[row] = values[state]
-    for edge in range(q_value.shape[1]):
-        q_value[row, edge] = q_values[state, edge]
-        prior_logits[row, edge] = logits[state, edge]
-        legal_mask[row, edge] = legal_masks[state, edge]
-
-
 @kernel
 def _look_up(
     next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
     node, reward, discount, value, q_value, prior_logits, legal_mask,
 ):  # fmt: skip
     for row in range(len(parent)):
-        _look_up_row(
-            next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
-            node, reward, discount, value, q_value, prior_logits, legal_mask, row,
-        )  # fmt: skip
-
-
-@parallel_kernel
-def _look_up_in_threads(
-    next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
-    node, reward, discount, value, q_value, prior_logits, legal_mask,
-):  # fmt: skip
-    for row in prange(len(parent)):
-        _look_up_row(
-            next_states, rewards, discounts, values, q_values, logits, legal_masks, parent, action,
-            node, reward, discount, value, q_value, prior_logits, legal_mask, row,
-        )  # fmt: skip
+        state = next_states[parent[row], action[row]]
+        node[row] = state
+        reward[row] = rewards[parent[row], action[row]]
+        discount[row] = discounts[parent[row], action[row]]
+        value[row] = values[state]
+        for edge in range(q_value.shape[1]):
+            q_value[row, edge] = q_values[state, edge]
+            prior_logits[row, edge] = logits[state, edge]
+            legal_mask[row, edge] = legal_masks[state, edge]
 
 
 def random_table(
@@ -159,7 +130,6 @@ def random_table(
     end_rate: float = 0.0,
     illegal_rate: float = 0.0,
     dtype: type = np.float64,
-    num_threads: int = 1,
 ) -> TableModel:
     """Draw a table with rewards, values and Q-values from the unit normal distribution.
 
@@ -171,7 +141,6 @@ def random_table(
         end_rate: share of transitions that end it.
         illegal_rate: share of forbidden actions; one action of every state stays legal.
         dtype: of the model's floats.
-        num_threads: see `TableModel`.
 
     Returns:
         A model of S states.
@@ -187,5 +156,4 @@ def random_table(
         q_value=rng.normal(size=shape).astype(dtype),
         prior_logits=rng.normal(size=shape).astype(dtype),
         legal_mask=legal_mask,
-        num_threads=num_threads,
     )

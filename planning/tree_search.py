@@ -17,7 +17,7 @@ from planning import kernels, plain
 from planning.base import SearchResult, SearchTree
 from planning.checks import check_evaluation, check_roots, check_shapes
 from planning.compiled import HAS_NUMBA, threads
-from planning.export import GrownTrees
+from planning.export import GrownTrees, unpack
 from planning.layout import (
     ANSWER,
     ASKED_ACTION,
@@ -225,8 +225,7 @@ def _refuse_answer(buffers: Buffers, evaluation: Evaluation, arrays: tuple[np.nd
 
 def root_edges(buffers: Buffers) -> plain.Edges:
     """The actions of the roots."""
-    rows = buffers.root_rows
-    return plain.unpack(buffers.floats, buffers.ints, rows, np.arange(len(rows)), buffers.work)
+    return unpack(buffers, buffers.root_rows, np.arange(len(buffers.work)))
 
 
 def search_result(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from planning.compiled import kernel, parallel_kernel, part, prange, prefetch
 from planning.kernels.choose import completed_q_values, gumbel_root_slot, larger
 from planning.kernels.tree import back_up, clear_row, descend, expand
@@ -11,6 +13,7 @@ from planning.layout import (
     ANSWER,
     ASKED_ACTION,
     ASKED_PARENT,
+    DEPTH,
     EARLY_STOP,
     END_ROW,
     FIRST_ROW,
@@ -34,6 +37,8 @@ from planning.layout import (
     SCRATCH,
     SLOT_ACTION,
     SLOT_CHILD,
+    SLOT_PRIOR,
+    SLOT_Q_VALUE,
     SLOT_VISITS,
     SLOT_WORDS,
     SLOTS,
@@ -169,6 +174,32 @@ def advance_in_threads(
             constants, node, reward, discount, value, prior_logits, legal_mask, is_chance, root,
         )  # fmt: skip
     return collect_questions(handles, path, state, first_root, end_root)
+
+
+@kernel
+def unpack_into(floats, ints, rows, roots, work, prior, q_value, visits, child, slot):
+    """Spread the records of R states, one in each of the trees `roots`, over their actions [R, A]."""
+    num_actions = work.shape[2]
+    for place in range(len(rows)):
+        row, root, tried = rows[place], roots[place], ints[rows[place], NUM_TRIED]
+        is_root = ints[row, DEPTH] == 0
+        for action in range(num_actions):
+            key = floats[row, SLOTS + num_actions * SLOT_WORDS + action]
+            is_open = key > -np.inf
+            prior[place, action] = work[root, ROOT_PRIOR, action] if is_root else key if is_open else 0.0
+            q_value[place, action] = 0
+            visits[place, action] = 0 if is_open else -1
+            child[place, action] = NO_ROW
+            slot[place, action] = tried
+        for used in range(tried):
+            at = SLOTS + used * SLOT_WORDS
+            action = ints[row, at + SLOT_ACTION]
+            if not is_root:
+                prior[place, action] = floats[row, at + SLOT_PRIOR]
+            q_value[place, action] = floats[row, at + SLOT_Q_VALUE]
+            visits[place, action] = ints[row, at + SLOT_VISITS]
+            child[place, action] = ints[row, at + SLOT_CHILD]
+            slot[place, action] = used
 
 
 @kernel

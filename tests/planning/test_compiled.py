@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from planning import compiled
+from planning import compiled, gumbel_muzero, muzero
+from planning.export import GrownTrees, unpack
+from planning.layout import NO_ROW, STATE
+from planning.plain.choose import unpack as unpack_plainly
+from planning.table_model import random_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,9 +31,6 @@ for search in (muzero, gumbel_muzero):
 
 
 def test_searches_run_without_numba():
-    from planning import gumbel_muzero, muzero
-    from planning.table_model import random_table
-
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_NUMBA], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -83,3 +84,15 @@ def test_a_search_leaves_other_libraries_their_threads():
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == ["no threads", "3", "3 True"]
+
+
+def test_edges_are_unpacked_as_their_plain_twin_does():
+    model = random_table(np.random.default_rng(0), 20, 5, end_rate=0.1, illegal_rate=0.3)
+    searched = muzero(model, np.arange(6), num_simulations=40).searched
+    assert isinstance(searched, GrownTrees)
+    buffers = searched.buffers
+    rows = np.flatnonzero(buffers.ints[:, STATE] != NO_ROW)
+    trees = rows // (len(buffers.ints) // 6)
+    plain = unpack_plainly(buffers.floats, buffers.ints, rows, trees, buffers.work)
+    for ours, theirs in zip(unpack(buffers, rows, trees), plain, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

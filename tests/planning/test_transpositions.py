@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planning import TreeOptions, gumbel_muzero, muzero
+from planning import TreeOptions, best_path, gumbel_muzero, muzero
 from planning.table_model import TableModel, random_table
 from tests.planning.test_tree_search import assert_same
 from tests.planning.worlds import RecordingModel, optimal_values, subset_world
@@ -107,3 +107,21 @@ def test_values_of_merged_states_stay_in_bounds(search):
     assert result.tree.q_value[visited].max() <= best + 1e-9
     assert result.tree.q_value[visited].min() >= 0
     np.testing.assert_array_equal(result.visit_counts.sum(axis=1), 500)
+
+
+@both_searches
+def test_the_plan_begins_with_the_action_and_follows_the_world(search):
+    """Where states are shared, a row's parent may lie on another way than the one that is planned."""
+    model = random_table(np.random.default_rng(4), 5, 4)
+    result = search(model, np.tile(np.arange(5), 8), num_simulations=60, seed=1, options=MERGED)
+    tree, shared = result.tree, 0
+    for row in range(40):
+        actions, nodes = best_path(result, row)
+        assert actions[0] == result.action[row]
+        assert nodes[0] == 0
+        assert nodes[-1] == result.best_node[row]
+        states = tree.node[row, nodes]
+        np.testing.assert_array_equal(model.next_state[states[:-1], actions], states[1:])
+        np.testing.assert_array_equal(tree.depth[row, nodes], np.arange(len(nodes)))
+        shared += (tree.parent[row, nodes[1:]] != nodes[:-1]).sum()
+    assert shared, "some plan passes a state that was first reached by another way"
