@@ -5,6 +5,7 @@ docs/parity.md lists all of them, with the test of each.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import tokenizer_loss
 from world_model.training import OptimizerConfig, learning_rate, make_optimizer
 from world_model.world_action_model import WorldActionModel
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_s1_evaluation_mode_reaches_the_q_heads():
@@ -198,3 +201,18 @@ def test_s21_automatic_precision_works_on_the_cpu():
         mixed = compute_loss(model, batch, LossConfig(), train_q=True).total
     assert mixed != plain
     torch.testing.assert_close(mixed, plain, rtol=0.05, atol=0)
+
+
+def test_the_page_names_every_fault_and_only_tests_that_exist():
+    page = (ROOT / "docs" / "parity.md").read_text()
+    rows = re.findall(r"^\| S(\d+) \|.*", page, re.MULTILINE)
+    assert [int(number) for number in rows] == list(range(1, 22))
+    named = re.findall(r"`([\w/]+(?:\.py)?)::(test_\w+)`", page)
+    assert len(named) >= len(rows)
+    for file, test in named:
+        path = ROOT / "tests" / ("house/test_published_faults.py" if file == "faults" else file)
+        assert re.search(rf"^def {test}\(", path.read_text(), re.MULTILINE), f"{file}::{test}"
+    ours = Path(__file__).read_text()
+    assert all(
+        f"`faults::{test}`" in page for test in re.findall(r"^def (test_s\d+\w+)\(", ours, re.MULTILINE)
+    )
