@@ -4,7 +4,7 @@
     result = beam_search(model, observation, beam_width=4, horizon=2)
     result.action  # [B]
 
-Every search returns a `SearchResult`; `best_path` reads the plan out of it.
+Every search returns a `SearchResult`; `best_path` reads the plan out of it. See docs/search.md.
 """
 
 from planning.base import SearchResult, SearchTree, Tree, best_path
@@ -15,6 +15,7 @@ from planning.mcts import mcts
 from planning.model import Evaluation, PlanningError, PlanningModel
 from planning.muzero import muzero
 from planning.options import RootNoise, TreeOptions
+from planning.stochastic_muzero import stochastic_muzero
 from planning.subtree import Resume
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "gumbel_muzero",
     "mcts",
     "muzero",
+    "stochastic_muzero",
 ]

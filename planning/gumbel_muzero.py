@@ -10,7 +10,7 @@ from math import ceil, log2
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from planning.base import SearchResult, SearchTree
 from planning.layout import (
@@ -26,9 +26,10 @@ from planning.layout import (
     VALUE_SCALE,
     VISIT_OFFSET,
 )
-from planning.model import PlanningError, PlanningModel
-from planning.noise import POLICY, gumbel_noise, root_seeds
-from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions
+from planning.model import PlanningModel
+from planning.muzero import largest_count
+from planning.noise import POLICY, given_noise, gumbel_noise, root_seeds
+from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions, check_settings
 from planning.subtree import Resume
 from planning.tree_search import (
     Rule,
@@ -67,7 +68,8 @@ def gumbel_muzero(
     number as the simulations are spent; inside the tree the visits follow the improved policy
     `softmax(logits + completed Q)`. That policy at the root is `action_weights`, a training target;
     `action` is the best of the most visited actions. `root_q_value` is the root's value where an
-    action was never tried. `early_stop` takes effect where one action is considered.
+    action was never tried. `early_stop` takes effect where one action is considered, or leads by more
+    than any Q-value could make up for (with `rescale_values`).
 
     Args:
         model: what to plan in.
@@ -94,20 +96,23 @@ def gumbel_muzero(
         PlanningError: for settings out of range, a root without legal action, or an answer of the
             model that cannot be used.
     """
-    if max_num_considered_actions < 1:
-        raise PlanningError(
-            f"max_num_considered_actions is {max_num_considered_actions}; it must be at least 1"
-        )
+    check_settings(1, max_num_considered_actions=max_num_considered_actions)
+    check_settings(0, gumbel_scale=gumbel_scale, value_scale=value_scale, maxvisit_init=maxvisit_init)
+    check_settings(np.finfo(options.dtype).tiny, epsilon=epsilon)
     roots = begin(model, observation, num_simulations, max_depth, options, resume)
     buffers, legal_mask, num_actions = roots.buffers, roots.legal_mask, roots.buffers.num_actions
-    sample = noise.policy
-    if sample is None:
+    if noise.policy is not None:
+        sample = given_noise("policy", noise.policy, legal_mask)
+    else:
         sample = gumbel_scale * gumbel_noise(root_seeds(seed, len(legal_mask)), POLICY, num_actions)
     legal_logits = np.where(legal_mask, roots.logits, -np.inf)
     score = sample + (legal_logits - legal_logits.max(axis=1, keepdims=True))
     buffers.work[:, ROOT_SCORE] = score
     set_root_policy(roots, masked_softmax(roots.logits, legal_mask), np.maximum(score, LOWEST_SCORE))
     considered = np.minimum(legal_mask.sum(axis=1), max_num_considered_actions)
+    if options.early_stop and rescale_values:
+        most = largest_count(buffers, num_simulations)
+        considered = np.where(_is_foregone(score, value_scale * (maxvisit_init + most)), 1, considered)
     buffers.state[NUM_CONSIDERED] = considered
 
     switches = tree_switches(GUMBEL, max_depth, options)
@@ -128,6 +133,18 @@ def gumbel_muzero(
         buffers.floats, buffers.ints, buffers.root_rows, buffers.work, switches, constants, weights, action
     )
     return search_result(buffers, action, weights, root_edges(buffers), options)
+
+
+def _is_foregone(score: Float[np.ndarray, "B A"], largest_q_value: float) -> Bool[np.ndarray, "B"]:
+    """Whether no Q-values can make up for the lead of a root's first action.
+
+    Every considered action is chosen by noise and logit plus a scaled Q-value from 0 to `largest_q_value`.
+    An action that leads by more is the first of every phase, survives all of them, and is taken.
+    """
+    score = np.maximum(score, LOWEST_SCORE)
+    is_first = np.arange(score.shape[1]) == score.argmax(axis=1)[:, None]
+    second = np.where(is_first, -np.inf, score).max(axis=1)
+    return score.max(axis=1) - second > largest_q_value
 
 
 @lru_cache(maxsize=16)

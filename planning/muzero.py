@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from planning.base import SearchResult, SearchTree
 from planning.layout import EPSILON, NUM_CONSTANTS, PUCT, VISITS, Buffers
 from planning.model import PlanningError, PlanningModel
-from planning.noise import CHOICE, POLICY, dirichlet_noise, gumbel_noise, root_seeds
-from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions
+from planning.noise import CHOICE, POLICY, dirichlet_noise, given_noise, gumbel_noise, root_seeds
+from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions, check_settings
 from planning.subtree import Resume, Roots
 from planning.tree_search import (
     Rule,
@@ -28,6 +28,8 @@ from planning.tree_search import (
     tree_switches,
 )
 
+SMALLEST = 1e-6
+"""Least value of settings that must be above 0."""
 NO_SEQUENCE = np.zeros((1, 1), dtype=np.int64)
 """Stands where only the Gumbel rule reads."""
 
@@ -53,8 +55,7 @@ def muzero(
     A simulation walks down by `Q + sqrt(n) (pb_c_init + ln((n + pb_c_base + 1) / pb_c_base)) P / (m + 1)`,
     n visits of the node and m of the action, Q scaled to [0, 1] over the node and its visited
     actions; it adds one state and carries its value up. At chance nodes the outcome is taken whose
-    share of visits lags its probability most; on a model that has them this is Stochastic MuZero
-    (Antonoglou et al. 2022).
+    share of visits lags its probability most: see `stochastic_muzero`.
 
     In the result, `action_weights` are the shares of the visits, and `root_q_value` is the root's
     value where an action was never tried.
@@ -84,7 +85,9 @@ def muzero(
     """
     if not 0 <= dirichlet_fraction <= 1:
         raise PlanningError(f"dirichlet_fraction is {dirichlet_fraction}; it must be in [0, 1]")
-    if temperature < 0 or (temperature > 0 and options.early_stop):
+    check_settings(0, pb_c_init=pb_c_init)
+    check_settings(SMALLEST, dirichlet_alpha=dirichlet_alpha, pb_c_base=pb_c_base)
+    if not temperature >= 0 or (temperature > 0 and options.early_stop):
         raise PlanningError(
             f"temperature is {temperature}; it must be 0 or more, and 0 with early_stop, which keeps only "
             "the most visited action"
@@ -106,7 +109,8 @@ def muzero(
     edges = root_edges(roots.buffers)
     visits = np.maximum(edges.visits, 0)
     weights = visits / visits.sum(axis=1, keepdims=True)
-    return search_result(roots.buffers, _choice(weights, temperature, seeds, noise), weights, edges, options)
+    action = _choice(weights, temperature, seeds, noise, roots.legal_mask)
+    return search_result(roots.buffers, action, weights, edges, options)
 
 
 def largest_count(buffers: Buffers, num_simulations: int) -> int:
@@ -140,21 +144,28 @@ def _root_policy(
     if noise.policy is None:
         sample = dirichlet_noise(seeds, POLICY, alpha, heard)
     else:
-        sample = np.where(heard, noise.policy, 0)
+        sample = np.where(heard, given_noise("policy", noise.policy, roots.legal_mask), 0)
         if not options.mctx_semantics:
-            sample = sample / sample.sum(axis=1, keepdims=True)
+            sample = sample / np.maximum(sample.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     policy = (1 - fraction) * masked_softmax(roots.logits, heard) + fraction * sample
     policy = np.where(roots.legal_mask, np.maximum(policy, np.finfo(options.dtype).tiny), 0)
     return policy / policy.sum(axis=1, keepdims=True)
 
 
 def _choice(
-    weights: Float[np.ndarray, "B A"], temperature: float, seeds: Int[np.ndarray, "B"], noise: RootNoise
+    weights: Float[np.ndarray, "B A"],
+    temperature: float,
+    seeds: Int[np.ndarray, "B"],
+    noise: RootNoise,
+    legal_mask: Bool[np.ndarray, "B A"],
 ) -> Int[np.ndarray, "B"]:
     """The most visited action, or one drawn by adding Gumbel noise to scaled log-visits."""
     if temperature == 0:
         return weights.argmax(axis=1)
-    sample = gumbel_noise(seeds, CHOICE, weights.shape[1]) if noise.choice is None else noise.choice
+    if noise.choice is None:
+        sample = gumbel_noise(seeds, CHOICE, weights.shape[1])
+    else:
+        sample = given_noise("choice", noise.choice, legal_mask)
     logits = np.log(np.maximum(weights, np.finfo(np.float64).tiny))
     scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
     return np.where(weights > 0, scaled + sample, -np.inf).argmax(axis=1)

@@ -8,13 +8,44 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from planning.model import PlanningError
+
 POLICY, CHOICE = 0, 1
 """Streams of a seed: noise on the root's policy, and the draw of the final action."""
 
 
 def root_seeds(seed: int | Int[np.ndarray, "B"], batch: int) -> Int[np.ndarray, "B"]:
-    """One seed for each root: those given, or `seed`, `seed + 1`, and so on."""
-    return np.arange(seed, seed + batch) if isinstance(seed, int) else np.asarray(seed)
+    """One seed for each root: those given, or `seed`, `seed + 1`, and so on.
+
+    Raises:
+        PlanningError: for another number of seeds than roots.
+    """
+    if isinstance(seed, int | np.integer):
+        return np.arange(seed, seed + batch)
+    if np.shape(seed) != (batch,):
+        raise PlanningError(
+            f"seed has shape {np.shape(seed)}; give one number, or one for each of {batch} roots"
+        )
+    return np.asarray(seed)
+
+
+def given_noise(
+    name: str, noise: Float[np.ndarray, "B A"], legal_mask: Bool[np.ndarray, "B A"]
+) -> Float[np.ndarray, "B A"]:
+    """Random numbers that the caller supplies.
+
+    Raises:
+        PlanningError: for another shape than the roots' actions have, or a number at a legal action
+            that is not finite.
+    """
+    noise = np.asarray(noise)
+    if noise.shape != legal_mask.shape:
+        raise PlanningError(f"noise.{name} has shape {noise.shape}; it must have shape {legal_mask.shape}")
+    bad = ~np.isfinite(noise) & legal_mask
+    if bad.any():
+        root, action = np.argwhere(bad)[0]
+        raise PlanningError(f"noise.{name} is {noise[root, action]} at action {action} of root {root}")
+    return noise
 
 
 def gumbel_noise(seeds: Int[np.ndarray, "B"], stream: int, num_actions: int) -> Float[np.ndarray, "B A"]:

@@ -53,12 +53,25 @@ DEFAULTS = TreeOptions()
 DRAWN = RootNoise()
 
 
+def check_settings(least: float, **settings: float) -> None:
+    """Refuse numbers that are too small or no numbers.
+
+    Raises:
+        PlanningError: naming the setting.
+    """
+    for name, value in settings.items():
+        if not value >= least:
+            raise PlanningError(f"{name} is {value}; it must be at least {least:g}")
+
+
 def check_budget(num_simulations: int, max_depth: int | None, options: TreeOptions) -> None:
     """Refuse a search that could not take a step.
 
     Raises:
-        PlanningError: for fewer than 1 simulation, depth or thread.
+        PlanningError: for fewer than 1 simulation, depth or thread, or an unknown precision.
     """
+    if options.precision not in ("float32", "float64"):
+        raise PlanningError(f"precision is {options.precision!r}; it must be 'float32' or 'float64'")
     if num_simulations < 1:
         raise PlanningError(f"num_simulations is {num_simulations}; it must be at least 1")
     if max_depth is not None and max_depth < 1:

@@ -74,12 +74,24 @@ class Resume:
         """The trees to search on in.
 
         Raises:
-            PlanningError: the earlier search was no tree search or of another precision, or an action
-                is illegal or ended the episode.
+            PlanningError: the earlier search was no tree search, of another precision or of another
+                model, or an action is missing, illegal or ended the episode.
         """
         if not isinstance(self.result.searched, GrownTrees):
             raise PlanningError("only a tree search can be resumed; this result is of another search")
         old, action = self.result.searched.buffers, np.asarray(self.action)
+        if action.shape != (len(old.work),):
+            raise PlanningError(
+                f"resume.action has shape {action.shape}; give one for each of {len(old.work)} roots"
+            )
+        if model.num_actions != old.num_actions:
+            raise PlanningError(
+                f"the tree to resume has {old.num_actions} actions, the model has {model.num_actions}"
+            )
+        for root in np.flatnonzero((action < 0) | (action >= old.num_actions)):
+            raise PlanningError(
+                f"resume.action is {action[root]} at root {root}; actions go from 0 to {old.num_actions - 1}"
+            )
         if old.floats.dtype != options.dtype:
             raise PlanningError(f"the tree to resume is {old.floats.dtype}, not {options.precision}")
         rows, every = old.root_rows, np.arange(len(action))

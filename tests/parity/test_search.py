@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planning import SearchResult, SearchTree, TreeOptions, gumbel_muzero, muzero
+from planning import SearchResult, SearchTree, TreeOptions, gumbel_muzero, muzero, stochastic_muzero
 from planning.model import Evaluation
 from planning.options import RootNoise
 from planning.table_model import TableModel
@@ -159,7 +159,8 @@ def search(recorded: Case, options: TreeOptions, temperature: float = 0.0) -> Se
         )
     width = model.num_actions
     padding = ((0, 0), (0, width - given["dirichlet_noise"].shape[1]))
-    return muzero(
+    puct = stochastic_muzero if settings["algo"] == "stochastic_muzero" else muzero
+    return puct(
         model,
         root_state,
         pb_c_init=settings["pb_c_init"],

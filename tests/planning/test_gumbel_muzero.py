@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from planning import PlanningError, RootNoise, TreeOptions, gumbel_muzero
 from planning.gumbel_muzero import considered_visits
 from planning.table_model import random_table
+from tests.planning.worlds import RecordingModel
 
 EXACT = TreeOptions(precision="float64")
 
@@ -85,3 +88,25 @@ def test_nothing_to_consider_is_an_error():
     model = random_table(np.random.default_rng(6), 5, 3)
     with pytest.raises(PlanningError, match="max_num_considered_actions is 0; it must be at least 1"):
         gumbel_muzero(model, np.arange(5), num_simulations=5, max_num_considered_actions=0)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_early_stop_leaves_out_a_search_whose_outcome_is_foregone(compiled):
+    """A policy surer than any Q-value could outweigh needs one simulation; the choice is the same."""
+    table = random_table(np.random.default_rng(6), 60, 5, illegal_rate=0.2)
+    model = RecordingModel(replace(table, prior_logits=6 * table.prior_logits))
+    full = replace(EXACT, compiled=compiled)
+    settings = {"num_simulations": 12, "seed": 3, "maxvisit_init": 20.0}
+    slow = gumbel_muzero(model, np.arange(60), options=full, **settings)
+    asked, model.steps = model.evaluations, []
+    fast = gumbel_muzero(model, np.arange(60), options=replace(full, early_stop=True), **settings)
+    np.testing.assert_array_equal(slow.action, fast.action)
+    simulations = fast.visit_counts.sum(axis=1)
+    assert 10 < (simulations == 1).sum() < 60
+    assert (np.isin(simulations, (1, 12))).all()
+    assert model.evaluations < asked
+    # Without rescaling Q-values may be of any size: nothing is foregone.
+    unscaled = gumbel_muzero(
+        model, np.arange(60), options=replace(full, early_stop=True), rescale_values=False, **settings
+    )
+    assert (unscaled.visit_counts.sum(axis=1) == 12).sum() > 40

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planning import PlanningError, RootNoise, TreeOptions, muzero
+from planning import PlanningError, RootNoise, TreeOptions, muzero, stochastic_muzero
 from planning.layout import CHANCE
 from planning.muzero import exploration_weights
 from planning.table_model import random_table
@@ -110,6 +110,12 @@ def test_settings_out_of_range_are_named():
         ({"max_depth": 0}, "max_depth is 0; it must be at least 1"),
         ({"dirichlet_fraction": 1.5}, r"dirichlet_fraction is 1.5; it must be in \[0, 1\]"),
         ({"temperature": -1.0}, "temperature is -1.0; it must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan; it must be 0 or more"),
+        ({"dirichlet_alpha": 0.0}, "dirichlet_alpha is 0.0; it must be at least 1e-06"),
+        ({"pb_c_base": -1.0}, "pb_c_base is -1.0; it must be at least 1e-06"),
+        ({"pb_c_init": -1.0}, "pb_c_init is -1.0; it must be at least 0"),
+        ({"seed": np.arange(4)}, r"seed has shape \(4,\); give one number, or one for each of 5 roots"),
+        ({"options": TreeOptions(precision="float16")}, "precision is 'float16'; it must be 'float32' or"),  # pyright: ignore[reportArgumentType]
         ({"options": TreeOptions(num_threads=0)}, "num_threads is 0; it must be at least 1"),
         ({"options": TreeOptions(max_batch=0)}, "max_batch is 0; it must be at least 1"),
         ({"temperature": 1.0, "options": TreeOptions(early_stop=True)}, "and 0 with early_stop"),
@@ -119,3 +125,27 @@ def test_settings_out_of_range_are_named():
     blocked = replace(model, legal_mask=(np.arange(5) != 2)[:, None].repeat(3, axis=1))
     with pytest.raises(PlanningError, match="root 2 has no legal action"):
         muzero(blocked, states, num_simulations=5)
+
+
+@pytest.mark.parametrize(
+    ("noise", "sentence"),
+    [
+        (RootNoise(policy=np.ones((4, 3))), r"noise.policy has shape \(4, 3\); it must have shape \(5, 3\)"),
+        (RootNoise(choice=np.ones((5, 2))), r"noise.choice has shape \(5, 2\); it must have shape \(5, 3\)"),
+        (RootNoise(policy=np.full((5, 3), np.nan)), "noise.policy is nan at action 0 of root 0"),
+    ],
+)
+def test_noise_that_does_not_fit_is_named(noise, sentence):
+    model = random_table(np.random.default_rng(9), 5, 3)
+    with pytest.raises(PlanningError, match=sentence):
+        muzero(model, np.arange(5), num_simulations=5, dirichlet_fraction=0.5, temperature=1.0, noise=noise)
+
+
+def test_a_world_without_chance_is_no_stochastic_one():
+    with pytest.raises(PlanningError, match="the model's root leaves is_chance None"):
+        stochastic_muzero(random_table(np.random.default_rng(10), 5, 3), np.arange(5), num_simulations=5)
+    model = dice_world(np.random.default_rng(5), 3, 5)
+    one, other = (
+        search(model, np.array([0]), num_simulations=50, seed=2) for search in (muzero, stochastic_muzero)
+    )
+    np.testing.assert_array_equal(one.tree.visits, other.tree.visits)

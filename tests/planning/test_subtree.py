@@ -138,3 +138,18 @@ def test_what_cannot_be_resumed_is_named():
     ended = muzero(nim, np.array([3]), num_simulations=50)
     with pytest.raises(PlanningError, match="action 2 ended the episode of root 0"):
         muzero(nim, None, num_simulations=5, resume=Resume(ended, ended.action))
+
+
+def test_actions_that_cannot_be_resumed_are_named():
+    model = random_table(np.random.default_rng(7), 20, 3)
+    result = muzero(model, np.arange(4), num_simulations=5)
+    for action, sentence in (
+        (result.action[:3], r"resume.action has shape \(3,\); give one for each of 4 roots"),
+        (np.array([0, 3, 0, 0]), "resume.action is 3 at root 1; actions go from 0 to 2"),
+        (np.array([0, 0, -1, 0]), "resume.action is -1 at root 2; actions go from 0 to 2"),
+    ):
+        with pytest.raises(PlanningError, match=sentence):
+            muzero(model, None, num_simulations=5, resume=Resume(result, action))
+    wide = random_table(np.random.default_rng(8), 20, 4)
+    with pytest.raises(PlanningError, match="the tree to resume has 3 actions, the model has 4"):
+        muzero(wide, None, num_simulations=5, resume=Resume(result, result.action))
