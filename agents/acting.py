@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from datasets.errors import UserError
 from datasets.games import Game
 from planning.base import SearchResult, best_path
-from planning.beam import beam_search
+from planning.beam import BeamLimits, beam_search
 from planning.mcts import mcts
 from planning.options import TreeOptions
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
@@ -50,6 +50,15 @@ class ActingConfig:
     """Factor on the future at each imagined step; by default that of training, or 0.99 if it is unknown."""
     epsilon: float = 0.001
     """Probability of a random legal action."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights and products that plan; bfloat16 is faster, and may decide close calls otherwise."""
+    token_budget: int | None = None
+    """Tokens that beam search may imagine for one decision; None for as many as width and horizon take."""
+    time_budget: float | None = None
+    """Seconds that beam search may take for the decisions of all environments together; the answer is that
+    of the depth reached, so it depends on the machine. None for no limit."""
+    confident_gap: float | None = None
+    """Where the best action leads the second best by so much Q it is taken unplanned; None to plan always."""
     published_semantics: bool = False
     """Plan with the faults of the published planners, such as not reading predicted ends."""
 
@@ -132,8 +141,12 @@ class Agent:
         self._device = model.position_embedding.weight.device
         discount = PUBLISHED_DISCOUNT if config.discount is None else config.discount
         self._planning_model = WorldActionPlanningModel(
-            model, discount=discount, published_semantics=config.published_semantics
+            model,
+            discount=discount,
+            published_semantics=config.published_semantics,
+            dtype=getattr(torch, config.precision),
         )
+        self._limits = _limits(config, model)
         frames = min(config.context_frames, model.config.max_blocks - config.steps_ahead)
         self._memory = ContextMemory(environments, frames, model.config.tokens_per_frame)
         self._generators = [np.random.default_rng(0)] * environments
@@ -213,7 +226,11 @@ class Agent:
             )
         # Without planning it is a beam search none of whose steps is taken.
         return beam_search(
-            self._planning_model, context, beam_width=config.beam_width, horizon=config.steps_ahead
+            self._planning_model,
+            context,
+            beam_width=config.beam_width,
+            horizon=config.steps_ahead,
+            limits=self._limits,
         )
 
     def _chance(self, environments: Sequence[int]) -> tuple[Bool[np.ndarray, " E"], Int[np.ndarray, " E"]]:
@@ -223,6 +240,16 @@ class Agent:
         coins = np.array([generator.random() for generator in generators])
         chance = np.array([generator.choice(self.game.legal_actions) for generator in generators])
         return coins < self.config.epsilon, chance
+
+
+def _limits(config: ActingConfig, model: WorldActionModel) -> BeamLimits:
+    """What a configuration lets beam search cost."""
+    tokens = config.token_budget
+    return BeamLimits(
+        nodes=None if tokens is None else tokens // model.config.block_tokens,
+        seconds=config.time_budget,
+        confident_gap=config.confident_gap,
+    )
 
 
 class ContextMemory:

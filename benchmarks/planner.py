@@ -236,9 +236,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
         agreement=np.array(agreement).mean(axis=0),
         largest_error=largest_error,
         imagined=nodes_per_decision(single) * subject.model.config.block_tokens,
-        counts=[
-            (model.counts.passes / config.rounds, model.counts.tokens_fed / decisions) for model in models
-        ],
+        counts=(models[0].counts.passes / config.rounds, models[0].counts.tokens_fed / decisions),
         node_bytes=[models[0].bytes_per_node, plain[0].cache_bytes if plain else 0],
         weights=sum(p.numel() for p in subject.model.transformer.parameters()),
         rates=rates,

@@ -230,7 +230,7 @@ def write_section(lines: list[Measurement], rates: Rates) -> None:
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     facts = "\n".join(sorted({f"- {line.day}: {line.machine}" for line in lines}))
     body = (
-        f"{facts}\n- Speed of one thread: {rates.gflops:.0f} GFLOP/s float32, {rates.half_gflops:.0f} GFLOP/s "
+        f"{facts}\n- Speed of one thread: {rates.gflops:.0f} GFLOP/s float32, {rates.half_gflops:.0f} "
         f"bfloat16, {rates.gigabytes:.1f} GB/s.\n\n{table}\n\n![cost of a decision](planner.png)\n"
     )
     text = path.read_text()

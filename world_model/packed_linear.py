@@ -24,7 +24,7 @@ def padded_rows(rows: int) -> int:
     oneDNN compiles a kernel for every number of rows it meets, which takes about 0.7 ms, so there
     should be few of them; and below 4 rows its kernels read the weights more slowly than at 4.
     """
-    step = 4 if rows <= 64 else 8
+    step = 4 if rows <= 16 else 8 if rows <= 64 else 16 if rows <= 256 else 64
     return -(-rows // step) * step
 
 

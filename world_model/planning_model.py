@@ -93,6 +93,16 @@ class WorldActionPlanningModel:
         return self.model.config.num_actions
 
     @property
+    def return_bounds(self) -> tuple[float, float] | None:
+        """Bounds of `reward + discount value`: rewards are signs, values mix a distribution's atoms."""
+        head = self.model.config.q_head
+        if head.distribution == "mse":
+            return None
+        rounding = 1e-3  # of the mixture's weights, whose sum is 1 only nearly
+        least = -1.0 + self.discount * min(head.value_min, 0.0)
+        return least - rounding, 1.0 + self.discount * max(head.value_max, 0.0) + rounding
+
+    @property
     def bytes_per_node(self) -> int:
         """Room that the keys and values of one imagined state take.
 

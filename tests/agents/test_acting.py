@@ -121,6 +121,32 @@ def test_without_planning_there_is_no_plan():
     assert len(plan.actions) == len(plan.rewards) == len(plan.ends) == len(plan.frames) == 0
 
 
+def test_budgets_limit_what_is_planned():
+    frames = random_frames(3, 1, 3)[0]
+    whole, greedy = play(make_agent(), frames), play(make_agent(replace(CALM, planner="greedy")), frames)
+    block = MODEL.block_tokens
+    none = play(make_agent(replace(CALM, token_budget=block - 1)), frames)
+    assert [decision.actions[0] for decision in none] == [decision.actions[0] for decision in greedy]
+    two = play(make_agent(replace(CALM, token_budget=2 * block)), frames)
+    assert all(decision.search.tree.num_nodes[0] == 3 for decision in two)
+    hasty = play(make_agent(replace(CALM, time_budget=0.0)), frames)
+    assert all(decision.search.tree.num_nodes[0] == 1 for decision in hasty)
+    sure = play(make_agent(replace(CALM, confident_gap=0.0)), frames)
+    assert all(decision.search.tree.num_nodes[0] == 1 for decision in sure)
+    unsure = play(make_agent(replace(CALM, confident_gap=1e9)), frames)
+    for one, other in zip(whole, unsure, strict=True):
+        np.testing.assert_array_equal(one.planned_values, other.planned_values)
+
+
+def test_bfloat16_plans_with_values_close_to_those_of_float32():
+    frames = random_frames(4, 1, 2)[0]
+    exact, rough = play(make_agent(), frames), play(make_agent(replace(CALM, precision="bfloat16")), frames)
+    for one, other in zip(exact, rough, strict=True):
+        legal = np.isfinite(one.q_values)
+        assert not np.array_equal(one.q_values, other.q_values)
+        assert np.abs(one.q_values[legal] - other.q_values[legal]).max() < 1.0
+
+
 def test_tree_search_plans_within_the_horizon():
     config = replace(CALM, planner="mcts", num_simulations=6, horizon=3)
     agent = make_agent(config, environments=2)
@@ -203,6 +229,8 @@ def test_what_a_game_or_model_cannot_do_is_refused(change: dict, sentence: str):
         ("context_frames", 0),
         ("epsilon", 1.5),
         ("discount", -0.1),
+        ("token_budget", -1),
+        ("confident_gap", -0.5),
     ],
 )
 def test_settings_out_of_range_are_refused(field: str, value: float):
