@@ -99,7 +99,8 @@ def machine() -> str:
     names = [line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")]
     packages = [name for name in ("numpy", "numba", "torch", "mctx", "jax") if find_spec(name)]
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"{os.cpu_count()} cores of {names[0] if names else 'an unknown processor'}; Python {sys.version.split()[0]}, {versions}"
+    processor = names[0] if names else "an unknown processor"
+    return f"{os.cpu_count()} cores of {processor}; Python {sys.version.split()[0]}, {versions}"
 
 
 def cpu_lines() -> list[str]:
