@@ -66,6 +66,10 @@ class ActingConfig:
         for name in ("beam_width", "horizon", "num_simulations", "context_frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("token_budget", "time_budget", "confident_gap"):
+            given = getattr(self, name)
+            if given is not None and not given >= 0:
+                raise UserError(f"{name} is {given}; it must be 0 or more")
         for name in ("discount", "epsilon"):
             given = getattr(self, name)
             if given is not None and not 0.0 <= given <= 1.0:

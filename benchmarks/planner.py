@@ -62,6 +62,8 @@ class PlannerBenchmark:
     """CPU threads."""
     rounds: int = 3
     """Decisions (of a whole batch) that every way takes."""
+    warm_up: int = 3
+    """Decisions before those that count: kernels are compiled, and guesses of frames get better."""
     published: bool = True
     """Run the published way too."""
     device: str = "cpu"
@@ -200,13 +202,12 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
     seconds: list[list[float]] = []
     agreement: list[list[float]] = []
     largest_error = 0.0
-    for number in range(-1, config.rounds):
-        context = subject.context(number + 1, case.frames, case.batch)
-        if number <= 0:  # the first round warms up and teaches the drafts
-            for model in models:
-                model.reset_counts()
+    for number in range(-config.warm_up, config.rounds):
+        context = subject.context(number + config.warm_up, case.frames, case.batch)
+        for model in models if number == 0 else ():
+            model.reset_counts()
         plain, plain_time = [], float("nan")
-        if config.published:
+        if config.published and number >= -1:
             plain, plain_time = timed(lambda c=context: plain_searches(subject, c, case), config.device)
         ours = [
             timed(

@@ -22,13 +22,29 @@ from world_model.world_action_model import WorldActionModel
 
 
 @dataclass(frozen=True)
+class _Norm:
+    """A layer normalisation's own tensors."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @staticmethod
+    def of(norm: nn.LayerNorm) -> _Norm:
+        return _Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
 class _Layer:
     """A block of the transformer; the projections to queries, keys and values are one."""
 
-    attention_norm: nn.LayerNorm
+    attention_norm: _Norm
     qkv: PackedLinear
     output: PackedLinear
-    mlp_norm: nn.LayerNorm
+    mlp_norm: _Norm
     mlp_in: PackedLinear
     mlp_out: PackedLinear
 
@@ -67,7 +83,7 @@ class DecodeEngine:
         attention = cast(Block, model.transformer.blocks[-1]).attention
         self._last_query = _pack([_scaled(attention.query, config.transformer.head_width)], dtype)
         self._last_key_value = _pack([_tensors(attention.key), _tensors(attention.value)], dtype)
-        self._final_norm = model.transformer.final_norm
+        self._final_norm = _Norm.of(model.transformer.final_norm)
         self._head_observations = _pack_classifier(model.head_observations, dtype)
         self._head_rewards = _pack_classifier(model.head_rewards, dtype)
         self._head_ends = _pack_classifier(model.head_ends, dtype)
@@ -93,7 +109,7 @@ class DecodeEngine:
         last = torch.arange(batch, device=self.device) * longest + length - 1
         keys, values = [], []
         for layer in self._layers[:-1]:
-            qkv = layer.qkv(_norm(layer.attention_norm, x))
+            qkv = layer.qkv(layer.attention_norm(x))
             query, key, value = rearrange(
                 qkv, "(B T) (three H d) -> three B H T d", B=batch, three=3, H=self.heads
             )
@@ -102,7 +118,7 @@ class DecodeEngine:
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
             x = _add(layer, x, rearrange(attended, "B H T d -> (B T) (H d)"))
         layer = self._layers[-1]
-        normed = _norm(layer.attention_norm, x)
+        normed = layer.attention_norm(x)
         key, value = rearrange(
             self._last_key_value(normed), "(B T) (two H d) -> two B H T d", B=batch, two=2, H=self.heads
         )
@@ -112,7 +128,7 @@ class DecodeEngine:
         seen = (torch.arange(longest, device=self.device) < length[:, None])[:, None, None]
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=1.0)
         x = _add(layer, x[last], rearrange(attended, "B H 1 d -> B (H d)"))
-        return Prefix(torch.stack(keys), torch.stack(values), _norm(self._final_norm, x))
+        return Prefix(torch.stack(keys), torch.stack(values), self._final_norm(x))
 
     def extend(
         self,
@@ -129,10 +145,10 @@ class DecodeEngine:
         fed = (F.pad(row, (0, filling)) for row in (tokens, is_action, position, task_id))
         x = self._embed(*fed)
         for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(_norm(layer.attention_norm, x))
+            qkv = layer.qkv(layer.attention_norm(x))
             attended = branch.attend(number, qkv[:rows].view(rows, 3, self.heads, -1))
-            x = _add(layer, x, F.pad(attended.flatten(1), (0, 0, 0, filling)))
-        return _norm(self._final_norm, x[:rows])
+            x = _add(layer, x, F.pad(attended, (0, 0, 0, filling)))
+        return self._final_norm(x[:rows])
 
     def observation_logits(self, hidden: Float[Tensor, "R D"]) -> Float[Tensor, "R V"]:
         """Logits of the token that follows."""
@@ -175,10 +191,10 @@ def _pack_block(block: Block, dtype: torch.dtype) -> _Layer:
     head_width = attention.query.out_features // attention.heads
     projections = [_scaled(attention.query, head_width), _tensors(attention.key), _tensors(attention.value)]
     return _Layer(
-        attention_norm=block.attention_norm,
+        attention_norm=_Norm.of(block.attention_norm),
         qkv=_pack(projections, dtype),
         output=_pack([_tensors(attention.output)], dtype),
-        mlp_norm=block.mlp_norm,
+        mlp_norm=_Norm.of(block.mlp_norm),
         mlp_in=PackedLinear(mlp_in.weight.to(dtype), mlp_in.bias.to(dtype), "gelu"),
         mlp_out=_pack([_tensors(mlp_out)], dtype),
     )
@@ -210,11 +226,7 @@ def _joined(first: nn.Embedding, second: nn.Embedding) -> Tensor:
     return torch.cat([first.weight.detach(), second.weight.detach()])
 
 
-def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
 def _add(layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
     """What a block adds to the residual stream after its attention."""
     x = x + layer.output(attended)
-    return x + layer.mlp_out(layer.mlp_in(_norm(layer.mlp_norm, x)))
+    return x + layer.mlp_out(layer.mlp_in(layer.mlp_norm(x)))

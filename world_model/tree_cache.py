@@ -2,7 +2,7 @@
 
 Letters: N layers, B roots, M new nodes, W most new nodes of one root, G = B W cells of the grid of
 new nodes, H heads, P tokens of the longest context, S tokens of a path below its root, L most new
-tokens of one node, R new tokens altogether, d width of a head.
+tokens of one node, R new tokens altogether, d width of a head, D = H d.
 
 A root owns its context; every other node owns the block of tokens that leads to it. The tokens
 before a node are found through its ancestors.
@@ -89,36 +89,39 @@ class Branch:
             bias = _bias(torch.from_numpy(hidden).to(device), self.keys.dtype)[:, None]
         self._fed = _Feed(width, end, cells, self._above + int(start[0]), places, bias)
 
-    def attend(self, layer: int, qkv: Float[Tensor, "R 3 H d"]) -> Float[Tensor, "R H d"]:
+    def attend(self, layer: int, qkv: Float[Tensor, "R 3 H d"]) -> Float[Tensor, "R D"]:
         """Store the announced tokens' keys and values, and attend to all that each of them sees.
 
         Queries are expected to be scaled already.
         """
         fed, tree = self._fed, self._tree
+        heads, head_width = qkv.shape[2:]
+        grid_shape = (tree.num_roots, self._width, fed.width, heads, head_width)  # B W L H d
         if fed.cells is not None:
-            grid = qkv.new_zeros(self._cells * fed.width, *qkv.shape[1:])
+            grid = qkv.new_zeros(self._cells * fed.width, 3, heads, head_width)
             grid[fed.cells] = qkv
             qkv = grid
-        query, key, value = rearrange(qkv, "(G L) three H d -> three G H L d", L=fed.width)
+        # Views instead of einops: this runs for every layer of every pass, where einops' own time shows.
+        by_node = qkv.view(self._cells, fed.width, 3, heads, head_width).permute(2, 0, 3, 1, 4)
+        query, key, value = by_node.unbind()  # G H L d
         self._store(self.keys[layer], key)
         self._store(self.values[layer], value)
 
-        by_root = rearrange(query, "(B W) H L d -> B H (W L) d", B=tree.num_roots)
+        by_root = qkv[:, 0].view(grid_shape).permute(0, 3, 1, 2, 4).flatten(2, 3)  # B H (W L) d
         context_scores = by_root @ tree.context_keys[layer].mT
         if tree.context_bias is not None:
             context_scores = context_scores + tree.context_bias
-        path_scores = query @ self.keys[layer, :, :, : fed.end].mT
+        path_scores = query @ self.keys[layer, :, :, : fed.end].mT  # G H L S
         if fed.bias is not None:
             path_scores = path_scores + fed.bias
-        path_scores = rearrange(path_scores, "(B W) H L S -> B H (W L) S", B=tree.num_roots)
+        path_scores = path_scores.unflatten(0, grid_shape[:2]).transpose(1, 2).flatten(2, 3)
         weights = torch.cat([context_scores, path_scores], dim=-1).softmax(-1, dtype=torch.float32)
         on_context, on_path = weights.to(query.dtype).split([context_scores.shape[-1], fed.end], dim=-1)
-        from_context = on_context @ tree.context_values[layer]
-        on_path = rearrange(on_path, "B H (W L) S -> (B W) H L S", L=fed.width)
-        from_path = on_path @ self.values[layer, :, :, : fed.end]
-        attended = rearrange(from_context, "B H (W L) d -> (B W L) H d", L=fed.width) + rearrange(
-            from_path, "G H L d -> (G L) H d"
-        )
+        from_context = (on_context @ tree.context_values[layer]).unflatten(2, grid_shape[1:3])
+        on_path = on_path.unflatten(2, grid_shape[1:3]).transpose(1, 2).flatten(0, 1)  # G H L S
+        from_path = (on_path @ self.values[layer, :, :, : fed.end]).unflatten(0, grid_shape[:2])
+        attended = from_context.permute(0, 2, 3, 1, 4) + from_path.transpose(2, 3)  # B W L H d
+        attended = attended.reshape(-1, heads * head_width)
         return attended if fed.cells is None else attended[fed.cells]
 
     def _store(self, kept: Tensor, new: Tensor) -> None:
