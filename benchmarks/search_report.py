@@ -132,8 +132,8 @@ TABLES = (
      ["", *(f"B={batch}" for batch in BATCHES)], goal_rows),
     ("One and two threads, microseconds per simulation.",
      ["", "one thread", "two", "speed-up"], thread_rows),
-    ("Growth with the number of simulations N (table model, one thread), beside the mean length of the paths. "
-     "Where all trees together exceed 30 MB, roots are searched in groups (`max_batch`).",
+    ("Growth with the number of simulations N (table model, one thread), beside the mean length of the "
+     "paths. Where all trees together exceed 30 MB, roots are searched in groups (`max_batch`).",
      ["", "N=50", "200", "800", "cost 800/50", "path length at 50 / 200 / 800", "length 800/50"],
      length_rows),
     ("Bytes of tree for each node (B=128; the model's own states left out).",
@@ -164,8 +164,8 @@ def section(measured: dict[str, Any]) -> str:
         )
     lines += [
         "- Table model: 1000 states, 18 actions, rewards, values and logits unit normal. MLP: `MLPModel` of "
-        "two hidden layers of 256. Each figure is the median of several rounds, taken in turn with what it is "
-        "compared with.",
+        "two hidden layers of 256. Each figure is the median of several rounds, taken in turn with what it "
+        "is compared with.",
         "- Goals stand in brackets.",
         "",
         agreement(measured),

@@ -19,10 +19,11 @@ from planning.model import Evaluation, PlanningError
 
 LARGEST_FUSED_BATCH = 2
 """Up to here rows go through the layers one by one; beyond, sharing the weights between rows pays more."""
-BLAS_ROWS = 8
-"""Rows of one call of BLAS up to `LARGEST_SPLIT_BATCH`: libraries leave out the packing of the weights
-for small products only, and packing costs as much as the product for a few rows."""
-LARGEST_SPLIT_BATCH = 32
+SMALL_PRODUCT = 2**19
+"""Multiplications of one call of BLAS for a few rows: libraries leave out the packing of the weights for
+small products only, and packing costs as much as the product of a dozen rows."""
+MOST_CALLS = 8
+"""More calls than that are no cheaper than packing once."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,12 @@ def multiply(
     inputs: Float[np.ndarray, "M I"], weight: Float[np.ndarray, "I O"], out: Float[np.ndarray, "M O"]
 ) -> None:
     """`out = inputs weight`, a few rows at a time where there are few."""
-    rows = len(inputs)
-    if rows <= BLAS_ROWS or rows > LARGEST_SPLIT_BATCH:
+    rows, at_once = len(inputs), max(1, SMALL_PRODUCT // weight.size)
+    if rows <= at_once or rows > MOST_CALLS * at_once:
         np.dot(inputs, weight, out=out)
         return
-    for first in range(0, rows, BLAS_ROWS):
-        np.dot(inputs[first : first + BLAS_ROWS], weight, out=out[first : first + BLAS_ROWS])
+    for first in range(0, rows, at_once):
+        np.dot(inputs[first : first + at_once], weight, out=out[first : first + at_once])
 
 
 def rectify_plainly(out, table, index):

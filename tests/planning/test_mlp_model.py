@@ -65,6 +65,16 @@ def test_every_batch_is_the_formula(rows, widths):
         np.testing.assert_allclose(answer.discount, 0.9, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 32, 33])
+def test_a_product_is_the_same_in_pieces(rows, monkeypatch):
+    monkeypatch.setattr(mlp_model, "SMALL_PRODUCT", 4 * 5 * 6)
+    rng = np.random.default_rng(rows)
+    inputs, weight = rng.normal(size=(rows, 5)), rng.normal(size=(5, 6))
+    out = np.full((rows, 6), np.nan)
+    mlp_model.multiply(inputs, weight, out)
+    np.testing.assert_allclose(out, inputs @ weight, rtol=1e-12)
+
+
 def test_states_stay_valid_while_the_store_grows():
     model = MLPModel(random_weights(1))
     first = model.root(np.ones((1, 12), dtype=np.float32)).node.copy()
