@@ -136,10 +136,9 @@ class EagerNetwork:
 
 
 def time_rounds(calls: Sequence[Callable[[], object]], rounds: int) -> np.ndarray:
-    """Seconds of each call, [calls, rounds], taken in turn so that a busy machine slows all alike."""
+    """Seconds of each call, [calls, rounds], taken in turn; each was called before."""
     repeats = []
     for call in calls:
-        call()
         started = time.perf_counter()
         call()
         repeats.append(max(1, round(SHORTEST_ROUND / (time.perf_counter() - started))))
