@@ -22,13 +22,42 @@ NO_BLOCK = -1
 
 
 @dataclass(frozen=True)
-class _Feed:
-    """Where the tokens of one pass belong; None where they fill a rectangle of nodes and places."""
+class _Groups:
+    """The new tokens of a pass, sorted into groups of equal width; holes fill what is missing."""
 
-    width: int  # L
-    end: int  # tokens of the paths that are in use after the pass
-    cells: Tensor | None  # [R] cell of the grid times L, plus place
+    count: int
+    width: int
+    cells: Tensor | None  # [R] group times width, plus place in it; None if there are no holes
+
+    @staticmethod
+    def of(count: int, group: np.ndarray, place: np.ndarray, width: int, device: torch.device) -> _Groups:
+        cells = group * width + place
+        if np.array_equal(cells, np.arange(count * width)):
+            return _Groups(count, width, None)
+        return _Groups(count, width, torch.from_numpy(cells).to(device))
+
+    def sorted(self, rows: Tensor) -> Tensor:
+        """[R H x] to [count H width x]; holes are 0."""
+        if self.cells is not None:
+            grid = rows.new_zeros(self.count * self.width, *rows.shape[1:])
+            grid[self.cells] = rows
+            rows = grid
+        return rows.unflatten(0, (self.count, self.width)).transpose(1, 2)
+
+    def rows(self, groups: Tensor) -> Tensor:
+        """[count H width x] to [R H x]."""
+        rows = groups.transpose(1, 2).flatten(0, 1)
+        return rows if self.cells is None else rows[self.cells]
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """Where the tokens of one pass belong."""
+
+    by_root: _Groups
+    by_node: _Groups  # groups are the cells of the grid
     start: int  # first place written to, for all nodes; where `places` is None
+    end: int  # places of the paths that are in use after the pass
     places: Tensor | None  # [G L] places written to; one behind the last for holes
     bias: Tensor | None  # [G 1 L end] 0 where a token sees, -inf elsewhere; None where it sees all
 
@@ -45,11 +74,10 @@ class Branch:
     def __init__(self, tree: TreeCache, parent: Int[np.ndarray, " M"]) -> None:
         self.parent = parent
         self._tree = tree
-        root = tree.root[parent]
-        self._width = int(np.bincount(root).max())
-        self._cell = root * self._width + _rank_in_group(root)
-        self._cells = tree.num_roots * self._width
-        self._is_full = np.array_equal(self._cell, np.arange(self._cells))
+        self._root = tree.root[parent]
+        width = int(np.bincount(self._root).max())
+        self._cell = self._root * width + _rank_in_group(self._root)
+        self._cells = tree.num_roots * width
 
         ancestors = np.full((self._cells, int(tree.depth[parent].max())), NO_BLOCK)
         ancestors[self._cell] = tree.ancestors(parent)
@@ -69,25 +97,30 @@ class Branch:
             start: places in their blocks at which the nodes' new tokens begin.
             count: number of new tokens of each node; may be 0.
         """
-        width = int(count.max())
-        is_even = self._is_full and bool((count == width).all() and (start == start[0]).all())
-        grid_start = np.full(self._cells, 0)
-        grid_start[self._cell] = start
-        place = self._above + grid_start[:, None] + np.arange(width)
+        device, width = self._tree.device, int(count.max())
+        place = np.zeros(self._cells, dtype=np.int64)
+        place[self._cell] = start
+        place = self._above + place[:, None] + np.arange(width)
         end = int(self._above + (start + count).max())
-        cells = places = bias = None
-        device = self._tree.device
+
+        node = np.repeat(np.arange(len(count)), count)
+        rank = np.arange(len(node)) - (np.cumsum(count) - count)[node]
+        by_node = _Groups.of(self._cells, self._cell[node], rank, width, device)
+        root = self._root[node]
+        widest = int(np.bincount(root).max())
+        by_root = _Groups.of(self._tree.num_roots, root, _rank_in_group(root), widest, device)
+
+        places = bias = None
+        is_even = by_node.cells is None and bool((start == start[0]).all())
         if not is_even:
             is_fed = np.zeros((self._cells, width), dtype=bool)
-            is_fed[self._cell] = np.arange(width) < count[:, None]
-            order = self._cell[:, None] * width + np.arange(width)
-            cells = torch.from_numpy(order[np.arange(width) < count[:, None]]).to(device)
+            is_fed[self._cell[node], rank] = True
             hole = self.keys.shape[3] - 1
             places = torch.from_numpy(np.where(is_fed, place, hole)).to(device)
         if width > 1 or not is_even or self._absent.any():
             hidden = (np.arange(end) > place[..., None]) | self._absent[:, None, :end]
             bias = _bias(torch.from_numpy(hidden).to(device), self.keys.dtype)[:, None]
-        self._fed = _Feed(width, end, cells, self._above + int(start[0]), places, bias)
+        self._fed = _Feed(by_root, by_node, self._above + int(start[0]), end, places, bias)
 
     def attend(self, layer: int, qkv: Float[Tensor, "R 3 H d"]) -> Float[Tensor, "R D"]:
         """Store the announced tokens' keys and values, and attend to all that each of them sees.
@@ -95,40 +128,28 @@ class Branch:
         Queries are expected to be scaled already.
         """
         fed, tree = self._fed, self._tree
-        heads, head_width = qkv.shape[2:]
-        grid_shape = (tree.num_roots, self._width, fed.width, heads, head_width)  # B W L H d
-        if fed.cells is not None:
-            grid = qkv.new_zeros(self._cells * fed.width, 3, heads, head_width)
-            grid[fed.cells] = qkv
-            qkv = grid
-        # Views instead of einops: this runs for every layer of every pass, where einops' own time shows.
-        by_node = qkv.view(self._cells, fed.width, 3, heads, head_width).permute(2, 0, 3, 1, 4)
-        query, key, value = by_node.unbind()  # G H L d
-        self._store(self.keys[layer], key)
-        self._store(self.values[layer], value)
+        query, key, value = qkv.unbind(1)
+        self._store(self.keys[layer], fed.by_node.sorted(key))
+        self._store(self.values[layer], fed.by_node.sorted(value))
+        keys, values = self.keys[layer, :, :, : fed.end], self.values[layer, :, :, : fed.end]
 
-        by_root = qkv[:, 0].view(grid_shape).permute(0, 3, 1, 2, 4).flatten(2, 3)  # B H (W L) d
-        context_scores = by_root @ tree.context_keys[layer].mT
+        context_scores = fed.by_root.sorted(query) @ tree.context_keys[layer].mT
         if tree.context_bias is not None:
             context_scores = context_scores + tree.context_bias
-        path_scores = query @ self.keys[layer, :, :, : fed.end].mT  # G H L S
+        path_scores = fed.by_node.sorted(query) @ keys.mT
         if fed.bias is not None:
             path_scores = path_scores + fed.bias
-        path_scores = path_scores.unflatten(0, grid_shape[:2]).transpose(1, 2).flatten(2, 3)
-        weights = torch.cat([context_scores, path_scores], dim=-1).softmax(-1, dtype=torch.float32)
-        on_context, on_path = weights.to(query.dtype).split([context_scores.shape[-1], fed.end], dim=-1)
-        from_context = (on_context @ tree.context_values[layer]).unflatten(2, grid_shape[1:3])
-        on_path = on_path.unflatten(2, grid_shape[1:3]).transpose(1, 2).flatten(0, 1)  # G H L S
-        from_path = (on_path @ self.values[layer, :, :, : fed.end]).unflatten(0, grid_shape[:2])
-        attended = from_context.permute(0, 2, 3, 1, 4) + from_path.transpose(2, 3)  # B W L H d
-        attended = attended.reshape(-1, heads * head_width)
-        return attended if fed.cells is None else attended[fed.cells]
+        scores = torch.cat([fed.by_root.rows(context_scores), fed.by_node.rows(path_scores)], dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        on_context, on_path = weights.split([context_scores.shape[-1], fed.end], dim=-1)
+        attended = fed.by_root.rows(fed.by_root.sorted(on_context) @ tree.context_values[layer])
+        return (attended + fed.by_node.rows(fed.by_node.sorted(on_path) @ values)).flatten(1)
 
     def _store(self, kept: Tensor, new: Tensor) -> None:
         """Write [G H L d] to its places of [G H S d]."""
         fed = self._fed
         if fed.places is None:
-            kept[:, :, fed.start : fed.start + fed.width] = new
+            kept[:, :, fed.start : fed.end] = new
         else:
             kept.scatter_(2, fed.places[:, None, :, None].expand_as(new), new)
 
