@@ -28,7 +28,7 @@ import tyro
 from agents.acting import ActingConfig
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RolloutConfig
-from benchmarks.finetuning_report import Measurement, plot, table
+from benchmarks.finetuning_report import Measurement, plot, read_measurements, table
 from datasets.collect import CollectConfig, collect
 from datasets.errors import run_command
 from datasets.mixture import SamplingConfig
@@ -87,7 +87,7 @@ class BenchmarkConfig:
     """Compare fine-tuning with training from scratch on a few transitions of a new game."""
 
     out: Path = Path("runs/finetuning")
-    """Folder to work in; data and pretrained weights that are there are used again."""
+    """Folder to work in; data, weights and measurements that are there are used again."""
     transitions: int = 5000
     """Transitions of the new game to learn from."""
     tokenizer_steps: int = 800
@@ -116,11 +116,13 @@ def main() -> None:
     stores = {recording.game: record(config, recording) for recording in (*PRETRAINING, TARGET)}
     held_out = record(config, replace(TARGET, steps=TARGET.steps // 4), seed=1)
     pretrained = pretrain(config, [stores[recording.game] for recording in PRETRAINING])
-    found: list[Measurement] = []
+    measured = config.out / "measurements.json"
+    found = read_measurements(measured)
     for seed in config.seeds:
         for name, run in arms(config, pretrained, stores[TARGET.game], seed):
-            found += measure_run(config, name, run, held_out, seed)
-            (config.out / "measurements.json").write_text(json.dumps([asdict(m) for m in found], indent=1))
+            if not any((m.name, m.seed) == (name, seed) for m in found):
+                found += measure_run(config, name, run, held_out, seed)
+                measured.write_text(json.dumps([asdict(m) for m in found], indent=1))
     plot(found, config.plot, f"{TARGET.game}, {config.transitions} transitions")
     minutes = [
         sum(resource.getrusage(who)[:2]) / 60 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

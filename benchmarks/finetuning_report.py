@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,13 @@ class Measurement:
     def mean_score(self) -> float:
         """Mean of the scores; NaN where none was played."""
         return float(np.mean(self.scores)) if self.scores else float("nan")
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """What an interrupted benchmark had measured."""
+    if not path.exists():
+        return []
+    return [Measurement(**{**m, "scores": tuple(m["scores"])}) for m in json.loads(path.read_text())]
 
 
 def curve(
