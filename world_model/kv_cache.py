@@ -5,31 +5,10 @@ Letters: N layers, B rows, H heads, T new tokens, C cached and new tokens, d wid
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-
-
-@runtime_checkable
-class AttentionMemory(Protocol):
-    """Tokens fed earlier, as the attention layers of a transformer see them."""
-
-    def attend(
-        self,
-        layer: int,
-        query: Float[Tensor, "B H T d"],
-        key: Float[Tensor, "B H T d"],
-        value: Float[Tensor, "B H T d"],
-    ) -> Float[Tensor, "B H T d"]:
-        """Store the new tokens' keys and values of one layer and attend from them to all before."""
-        ...
-
-    def advance(self, num_tokens: int) -> None:
-        """Count the new tokens as fed, once every layer has stored them."""
-        ...
 
 
 class KVCache:

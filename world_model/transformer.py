@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datasets.errors import UserError
-from world_model.kv_cache import AttentionMemory
+from world_model.kv_cache import KVCache
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.residual_dropout)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], layer: int, memory: AttentionMemory | None
+        self, x: Float[Tensor, "B T D"], layer: int, memory: KVCache | None
     ) -> Float[Tensor, "B T D"]:
         """Attend within `x`, and to what `memory` holds for this layer if there is one."""
         query, key, value = (
@@ -88,7 +88,7 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B T D"], layer: int, memory: AttentionMemory | None
+        self, x: Float[Tensor, "B T D"], layer: int, memory: KVCache | None
     ) -> Float[Tensor, "B T D"]:
         """Apply this block as layer number `layer`."""
         x = x + self.attention(self.attention_norm(x), layer, memory)
@@ -105,7 +105,7 @@ class Transformer(nn.Module):
         self.final_norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], memory: AttentionMemory | None = None
+        self, x: Float[Tensor, "B T D"], memory: KVCache | None = None
     ) -> Float[Tensor, "B T D"]:
         """Turn embeddings into hidden states.
 
