@@ -136,7 +136,8 @@ class PixelTokenizer:
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_segments_and_batches_equal_the_recorded_ones(converted: Converted, padding: Any) -> None:
     expected = converted.expected
-    recorded = expected["datasets"].get(f"_{padding}_padding")
+    sides = (name for name in expected["datasets"] if name.endswith(f"_{padding}_padding"))
+    recorded = expected["datasets"].get(next(sides, None))
     if recorded is None:
         pytest.skip(f"{converted.folder.name} has no segments padded on the {padding}")
     batch = recorded["batch"]
