@@ -88,7 +88,9 @@ def config_from_shapes(tensors: Mapping[str, Tensor], heads: int, source: str) -
         ("head_q.head_module.params.8", outputs, actions),
     ):
         if size % unit:
-            raise UserError(f"{source}: tensor {name!r} has {size} rows, expected a multiple of {unit}")
+            raise UserError(
+                f"{source}: tensor {name!r} has {size} rows, expected a multiple of {unit}; copy the file again"
+            )
     atoms = outputs // actions
     return WorldActionConfig(
         transformer=TransformerConfig(layers=max(blocks, default=-1) + 1, heads=heads, width=width),

@@ -83,7 +83,10 @@ def tokenizer_config_from_shapes(state_dict: Mapping[str, Tensor], source: str) 
         shape_of(given, f"encoder.down.{level}.block.0.conv2.weight", 4, source)[0] for level in range(3)
     ]
     if any(width % channels for width in widths):
-        raise UserError(f"{source}: levels of {widths} channels are no multiples of {channels}")
+        raise UserError(
+            f"{source}: levels of {widths} channels are no multiples of the {channels} of "
+            "'encoder.conv_in.weight'; copy the file again"
+        )
     blocks = [int(found.group(1)) for name in given if (found := _BLOCK.fullmatch(name))]
     return TokenizerConfig(
         codebook_size=codes,
