@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from agents.report import text_table
 
 BATCHES = (1, 16, 128, 1024)
+LENGTHS = (50, 200, 800)
 ALONE = ("table", "puct-lengths", "gumbel-lengths")
 """Parts that measure the table model in one thread."""
 GOALS = {
@@ -85,7 +86,7 @@ def length_rows(measured: dict[str, Any]) -> list[list[str]]:
     listed, rows = figures(measured, *ALONE), []
     for search in NAMES:
         for batch in BATCHES:
-            cells = [find(listed, search, "table", length, batch) for length in (50, 200, 800)]
+            cells = [find(listed, search, "table", length, batch) for length in LENGTHS]
             if not all(cells):
                 continue
             times = [cell["microseconds"] for cell in cells]
@@ -235,6 +236,9 @@ def draw(measured: dict[str, Any], path: Path) -> None:
     for axes in (over_batch, over_length):
         axes.set(xscale="log", yscale="log")
         axes.grid(alpha=0.3)
-    over_batch.legend(frameon=False)
+    for axes, places in ((over_batch, BATCHES), (over_length, LENGTHS)):
+        axes.set_xticks(places, labels=[str(place) for place in places])
+        axes.set_xticks([], minor=True)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle("Tree search on a table model, one thread")
     figure.savefig(path, dpi=120, format="png")
