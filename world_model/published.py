@@ -89,8 +89,8 @@ def load_published_state_dict(
     for name, kept in kept_positions(model.config).items():
         if not torch.equal(given[name].cpu(), kept):
             raise UserError(
-                f"{source}: tensor {name!r} does not hold the positions {kept[:3].tolist()} ... that its head "
-                "is evaluated at; copy the file again"
+                f"{source}: tensor {name!r} does not hold the positions {kept[:3].tolist()} ... that its "
+                "head is evaluated at; copy the file again"
             )
     names = published_names(model.config.transformer.layers)
     model.load_state_dict({ours: given[theirs] for theirs, ours in names.items()})

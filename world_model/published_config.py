@@ -89,7 +89,8 @@ def config_from_shapes(tensors: Mapping[str, Tensor], heads: int, source: str) -
     ):
         if size % unit:
             raise UserError(
-                f"{source}: tensor {name!r} has {size} rows, expected a multiple of {unit}; copy the file again"
+                f"{source}: tensor {name!r} has {size} rows, expected a multiple of {unit}; "
+                "copy the file again"
             )
     atoms = outputs // actions
     return WorldActionConfig(
