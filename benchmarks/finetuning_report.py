@@ -75,12 +75,13 @@ def plot(found: Sequence[Measurement], path: Path, title: str) -> None:
             # Another tokenizer asks other questions of its tokens.
             if "token" in label and "own tokenizer" in name:
                 continue
-            steps, values = curve(found, name, value)
+            # Before the first step losses are so high that nothing else could be told apart.
+            steps, values = curve([m for m in found if m.step], name, value)
             if steps:
                 (line,) = axis.plot(steps, values.mean(1), marker=".", label=name)
                 axis.fill_between(steps, values.min(1), values.max(1), color=line.get_color(), alpha=0.15)
         axis.set(title=label, xlabel="steps on the new game")
-    axes[0].legend(fontsize="small")
+    axes[-1].legend(fontsize="small")
     figure.suptitle(f"{title}: held-out losses and scores")
     with replace_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=80)
