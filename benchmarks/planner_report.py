@@ -224,19 +224,34 @@ def draw(lines: list[Measurement], path: Path) -> None:
 
 
 def write_section(lines: list[Measurement], rates: Rates) -> None:
-    """Put the table below the heading in RESULTS.md; text up to the table is left as it is."""
-    path = FOLDER / "RESULTS.md"
+    """Put the table into RESULTS.md."""
     rows = [COLUMNS, ["---"] * len(COLUMNS), *(line.cells() for line in lines)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     facts = "\n".join(sorted({f"- {line.day}: {line.machine}" for line in lines}))
-    body = (
-        f"{facts}\n- Speed of one thread: {rates.gflops:.0f} GFLOP/s float32, {rates.half_gflops:.0f} "
-        f"bfloat16, {rates.gigabytes:.1f} GB/s.\n\n{table}\n\n![cost of a decision](planner.png)\n"
+    memory = {
+        line.subject: (line.node_bytes, line.published_node_bytes)
+        for line in lines
+        if line.published_node_bytes
+    }
+    kept = "; ".join(f"{name}: {ours:,} and {theirs:,}" for name, (ours, theirs) in memory.items())
+    put_section(
+        HEADING,
+        "planner",
+        f"{facts}\n- Speed of one thread: {speed}.\n- Bytes of keys and values that a node keeps, ours in float32 "
+        f"and the published way: {'; '.join(sorted(kept))}.\n\n{table}\n\n![cost of a decision](planner.png)\n",
     )
+
+
+def put_section(heading: str, name: str, body: str) -> None:
+    """Put text between the marks of this name in RESULTS.md; a new heading comes last.
+
+    What stands around the marks is left as it is.
+    """
+    path = FOLDER / "RESULTS.md"
     text = path.read_text()
-    start, end = "<!-- planner: begin -->\n", "<!-- planner: end -->"
+    start, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     if start not in text:
-        text = f"{text.rstrip()}\n\n{HEADING}\n\n{start}{end}\n"
+        text = f"{text.rstrip()}\n\n{heading}\n\n{start}{end}\n"
     before, rest = text.split(start)
     with replace_file(path) as beside:
-        beside.write_text(before + start + body + end + rest.split(end)[1])
+        beside.write_text(before + start + body + end + rest.split(end, 1)[1])
