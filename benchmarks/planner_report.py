@@ -227,19 +227,19 @@ def write_section(lines: list[Measurement], rates: Rates) -> None:
     """Put the table into RESULTS.md."""
     rows = [COLUMNS, ["---"] * len(COLUMNS), *(line.cells() for line in lines)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    facts = "\n".join(sorted({f"- {line.day}: {line.machine}" for line in lines}))
-    memory = {
-        line.subject: (line.node_bytes, line.published_node_bytes)
+    kept = {
+        f"{line.subject}: {line.node_bytes:,} and {line.published_node_bytes:,}"
         for line in lines
         if line.published_node_bytes
     }
-    kept = "; ".join(f"{name}: {ours:,} and {theirs:,}" for name, (ours, theirs) in memory.items())
-    put_section(
-        HEADING,
-        "planner",
-        f"{facts}\n- Speed of one thread: {speed}.\n- Bytes of keys and values that a node keeps, ours in float32 "
-        f"and the published way: {'; '.join(sorted(kept))}.\n\n{table}\n\n![cost of a decision](planner.png)\n",
-    )
+    facts = [
+        *sorted({f"{line.day}: {line.machine}" for line in lines}),
+        f"Speed of one thread: {rates.gflops:.0f} GFLOP/s in float32, {rates.half_gflops:.0f} in bfloat16, "
+        f"{rates.gigabytes:.1f} GB/s",
+        f"Bytes of keys and values that a node keeps, ours and the published way: {'; '.join(sorted(kept))}",
+    ]
+    listed = "\n".join(f"- {fact}." for fact in facts)
+    put_section(HEADING, "planner", f"{listed}\n\n{table}\n\n![cost of a decision](planner.png)\n")
 
 
 def put_section(heading: str, name: str, body: str) -> None:
