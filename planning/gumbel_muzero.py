@@ -98,7 +98,7 @@ def gumbel_muzero(
     """
     check_settings(1, max_num_considered_actions=max_num_considered_actions)
     check_settings(0, gumbel_scale=gumbel_scale, value_scale=value_scale, maxvisit_init=maxvisit_init)
-    check_settings(np.finfo(options.dtype).tiny, epsilon=epsilon)
+    check_settings(float(np.finfo(options.dtype).tiny), epsilon=epsilon)
     roots = begin(model, observation, num_simulations, max_depth, options, resume)
     buffers, legal_mask, num_actions = roots.buffers, roots.legal_mask, roots.buffers.num_actions
     if noise.policy is not None:

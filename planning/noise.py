@@ -30,7 +30,7 @@ def root_seeds(seed: int | Int[np.ndarray, "B"], batch: int) -> Int[np.ndarray, 
 
 
 def given_noise(
-    name: str, noise: Float[np.ndarray, "B A"], legal_mask: Bool[np.ndarray, "B A"]
+    name: str, noise: np.ndarray, legal_mask: Bool[np.ndarray, "B A"]
 ) -> Float[np.ndarray, "B A"]:
     """Random numbers that the caller supplies.
 

@@ -53,7 +53,7 @@ DEFAULTS = TreeOptions()
 DRAWN = RootNoise()
 
 
-def check_settings(least: float, **settings: float) -> None:
+def check_settings(least: float | int, **settings: float | int) -> None:
     """Refuse numbers that are too small or no numbers.
 
     Raises:

@@ -25,18 +25,10 @@ TYPED_MODULES = (
     "datasets.store_format",
     "datasets.tokens",
     "planning.beam",
-    "planning.best_first",
     "planning.checks",
     "planning.frontier",
-    "planning.gumbel_muzero",
-    "planning.mcts",
     "planning.model",
-    "planning.muzero",
     "planning.noise",
-    "planning.options",
-    "planning.stochastic_muzero",
-    "planning.subtree",
-    "planning.tree_search",
     "world_model",
 )
 install_import_hook(TYPED_MODULES, "beartype.beartype")
