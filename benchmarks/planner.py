@@ -50,6 +50,8 @@ class PlannerBenchmark:
     """Model sizes, with random weights and the published tokenizer."""
     trained: tuple[Path, ...] = ()
     """Pairs of a run and a store: its newest model on the frames of the store's first episode."""
+    published_drawing: bool = False
+    """Let the published way draw the frames of trained models with a tokenizer of the published size."""
     widths: tuple[int, ...] = (2, 4)
     """Beam widths."""
     horizons: tuple[int, ...] = (2,)
@@ -145,10 +147,10 @@ def subjects(config: PlannerBenchmark) -> Iterator[Subject]:
 
         yield Subject(f"{size}, random", model, tokenizer, random)
     for run, store in zip(config.trained[::2], config.trained[1::2], strict=True):
-        yield trained_subject(run, store, config.device)
+        yield trained_subject(run, store, config.device, config.published_drawing)
 
 
-def trained_subject(run: Path, store_path: Path, device: str) -> Subject:
+def trained_subject(run: Path, store_path: Path, device: str, published_drawing: bool) -> Subject:
     """A trained model that follows the first episode of a store, as an agent would."""
     checkpoint = load_checkpoint(run, device)
     if checkpoint.model is None:
@@ -170,7 +172,11 @@ def trained_subject(run: Path, store_path: Path, device: str) -> Subject:
         return make_context(rows, game.task_id, torch.from_numpy(game.legal_mask), device)
 
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    return Subject(f"{millions:.1f}M, trained on {game.name}", model, tokenizer, follow)
+    name = f"{millions:.1f}M, trained on {game.name} for {checkpoint.step} steps"
+    if published_drawing:
+        drawing = Tokenizer(TOKENIZERS["published"]).to(device).eval()
+        return Subject(f"{name}, frames drawn by the published tokenizer", model, drawing, follow)
+    return Subject(name, model, tokenizer, follow)
 
 
 def make_context(tokens: torch.Tensor, task_id: int, legal_mask: torch.Tensor, device: str) -> TokenContext:
