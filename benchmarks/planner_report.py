@@ -213,11 +213,12 @@ def draw(lines: list[Measurement], path: Path) -> None:
         (("published_ms", "published way"), ("single_ms", "ours, float32"), ("half_ms", "ours, bfloat16"))
     ):
         axes.barh(place + 0.27 * (shift - 1), [getattr(line, name) for line in lines], 0.26, label=label)
-    axes.set_yticks(place, [f"{line.subject}\n{line.case}, batch {line.batch}" for line in lines], fontsize=7)
+    labels = [f"{line.subject}\n{line.case}, batch {line.batch}, threads {line.threads}" for line in lines]
+    axes.set_yticks(place, labels, fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("CPU milliseconds of a decision")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=3)
     with replace_file(path) as beside:
         figure.savefig(beside, format="png", dpi=110)
     plt.close(figure)
