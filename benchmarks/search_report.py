@@ -160,11 +160,12 @@ def goals_text(measured: dict[str, Any]) -> str:
 def section(measured: dict[str, Any]) -> str:
     """The section "Tree search" of RESULTS.md."""
     lines = ["## Tree search", "", "- Command: `python -m benchmarks.search` (with the extra `mctx`)"]
-    for machine in dict.fromkeys(part["machine"] for part in measured.values()):
-        dates = {name: part["date"] for name, part in measured.items() if part["machine"] == machine}
-        lines.append(
-            f"- Machine: {machine}; {', '.join(f'{name} on {date}' for name, date in dates.items())}"
-        )
+    for machine, date in dict.fromkeys((part["machine"], part["date"]) for part in measured.values()):
+        parts = [
+            name for name, part in measured.items() if (part["machine"], part["date"]) == (machine, date)
+        ]
+        lines.append(f"- Machine: {machine}")
+        lines.append(f"- Date: {date} ({', '.join(parts)})")
     lines += [
         "- Table model: 1000 states, 18 actions, rewards, values and logits unit normal. MLP: `MLPModel` of "
         "two hidden layers of 256. Each figure is the fastest of several rounds: what others do on the "
