@@ -35,15 +35,17 @@ class DemoGame:
 _TINY = replace(
     RECIPES["tiny"],
     context_frames=4,
-    stride=2,
+    stride=1,
     tokenizer="dictionary",
     tokenizer_steps=100,
     tokenizer_optimizer=OptimizerConfig(5e-4, schedule="cosine"),
     batch_size=6,
     world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
     joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
-    loss=LossConfig(td_target="monte_carlo", discount=0.97, supervised_weight=1.0),
-    value_range=(-5.0, 5.0),
+    # What happens within ten decisions or so can be read off a frame; what comes later is chance. Linear
+    # regression from pixels explains 39% of the return in Pong at this discount, and 3% at 0.97.
+    loss=LossConfig(td_target="monte_carlo", discount=0.9, supervised_weight=1.0),
+    value_range=(-1.5, 1.5),
 )
 
 DEMO_GAMES: dict[str, DemoGame] = {
@@ -60,8 +62,8 @@ DEMO_GAMES: dict[str, DemoGame] = {
             tokenizer="tiny",
             tokenizer_steps=1000,
             tokenizer_optimizer=RECIPES["tiny"].tokenizer_optimizer,
-            world_steps=500,
-            joint_steps=1500,
+            world_steps=300,
+            joint_steps=1800,
         ),
         acting=ActingConfig(beam_width=2, horizon=2),
     ),
@@ -70,12 +72,13 @@ DEMO_GAMES: dict[str, DemoGame] = {
         question="What does planning add? The recorded players follow the ball, but many of their decisions "
         "are random. Returns of such play hardly tell one action from another, which is hard on the Q head "
         "alone. The planner asks it about states two steps ahead instead, where actions have had effect.",
-        behaviour="tracker@0..0.5:0.7,tracker@0.5..1:0.3",
+        behaviour="tracker@0..0.5:0.4,shots@0..0.4:0.35,tracker@0.5..1:0.25",
         steps=60_000,
         max_decisions=300,
         episodes=16,
-        recipe=replace(_TINY, world_steps=3000, joint_steps=4000),
-        acting=ActingConfig(beam_width=2, horizon=2),
+        recipe=replace(_TINY, world_steps=300, joint_steps=5000),
+        # Wide enough to try moving up, moving down and staying, which two of six actions never are.
+        acting=ActingConfig(beam_width=3, horizon=2),
     ),
 }
 """The games of the demo."""
