@@ -60,7 +60,7 @@ class ActingConfig:
     confident_gap: float | None = None
     """Where the best action leads the second best by so much Q it is taken unplanned; None to plan always."""
     published_semantics: bool = False
-    """Plan with the faults of the published planners, such as not reading predicted ends."""
+    """Plan with the faults of the published planners, such as not reading predicted ends (docs/parity.md)."""
 
     def __post_init__(self) -> None:
         for name in ("beam_width", "horizon", "num_simulations", "context_frames"):
@@ -225,6 +225,7 @@ class Agent:
                 num_simulations=config.num_simulations,
                 horizon=config.horizon,
                 published_semantics=config.published_semantics,
+                published_cache=config.published_semantics,
                 # The network takes nearly all the time: compiled kernels would only be waited for.
                 options=TreeOptions(compiled=False),
             )

@@ -17,6 +17,7 @@ from planning.model import Evaluation, PlanningError, PlanningModel
 from planning.muzero import NO_SEQUENCE, exploration_weights
 from planning.options import DEFAULTS, TreeOptions
 from planning.plain import Edges
+from planning.published_cache import RootStepsModel
 from planning.tree_search import (
     Rule,
     begin,
@@ -41,6 +42,7 @@ def mcts(
     use_mean: bool = False,
     use_count: bool = False,
     published_semantics: bool = False,
+    published_cache: bool = False,
     options: TreeOptions = DEFAULTS,
 ) -> SearchResult[SearchTree]:
     """Search as Cheng et al. 2024 (arXiv 2410.00564) do beside their beam search.
@@ -63,6 +65,8 @@ def mcts(
         published_semantics: choose the action whose state has the highest mean, with 0 for actions
             never tried, legal or not, and without the reward on the way; by default the action of the
             highest return among those tried.
+        published_cache: take every step from the root's own state, as the published program does by
+            keeping the root's cache in every node; a switch of its own, as it was recorded on and off.
         options: how trees are grown; `early_stop` goes with `use_count` only.
 
     Returns:
@@ -78,6 +82,8 @@ def mcts(
     if options.early_stop and not use_count:
         raise PlanningError("early_stop watches the visits; with mcts it needs use_count")
     depth = max(1, horizon - 1)
+    if published_cache:
+        model = RootStepsModel(model)
     roots = begin(_QValuePolicy(model, temperature, use_mean), observation, num_simulations, depth, options)
     buffers, rows = roots.buffers, roots.buffers.root_rows
     prior = masked_softmax(roots.logits, roots.legal_mask)

@@ -104,9 +104,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.width)
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], memory: KVCache | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], memory: KVCache | None = None) -> Float[Tensor, "B T D"]:
         """Turn embeddings into hidden states.
 
         Args:

@@ -1,8 +1,8 @@
 """The published tree search in the recorded models against the recorded searches.
 
 The published program keeps the root's key-value cache in every node, so that all its deeper
-simulations are "root, then last action"; `FaultyModel` brings that about. Each case was also
-recorded with that fault repaired.
+simulations are "root, then last action" (`published_cache`). Each case was also recorded with that
+fault repaired.
 """
 
 from __future__ import annotations
@@ -14,35 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from planning import Evaluation, PlanningModel, SearchResult, SearchTree, TreeOptions, mcts
+from planning import SearchResult, SearchTree, TreeOptions, mcts
 from planning.base import NO_NODE
 from tests.parity.recordings import Recording, assert_close
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.world_action_model import WorldActionModel
-
-
-class FaultyModel:
-    """Takes every step of some trees from their roots, wherever the search believes to be."""
-
-    def __init__(self, model: PlanningModel, is_faulty: list[bool]) -> None:
-        self.model = model
-        self.num_actions = model.num_actions
-        self.is_faulty = is_faulty
-        self.start: dict[int, int] = {}
-
-    def root(self, observation: Any) -> Evaluation:
-        evaluation = self.model.root(observation)
-        faulty = zip(evaluation.node, self.is_faulty, strict=True)
-        self.start = {int(node): int(node) for node, is_faulty in faulty if is_faulty}
-        return evaluation
-
-    def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
-        start = [self.start.get(int(node), int(node)) for node in parent]
-        evaluation = self.model.step(np.array(start), action)
-        for node, before in zip(evaluation.node, start, strict=True):
-            if before in self.start:
-                self.start[int(node)] = before
-        return evaluation
 
 
 def _context(model: WorldActionModel, cases: list[dict[str, Any]]) -> TokenContext:
@@ -60,23 +36,25 @@ def _context(model: WorldActionModel, cases: list[dict[str, Any]]) -> TokenConte
 
 
 SETTINGS = ("num_simulations", "horizon", "temperature", "use_mean", "use_count")
+FAULT_REPAIRED = "kv_cache_fixed"
 
 
 def _settings(case: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(case[name] for name in SETTINGS)
+    return tuple(case[name] for name in (*SETTINGS, FAULT_REPAIRED))
 
 
 @pytest.mark.slow
 def test_recorded_searches(model: WorldActionModel, model_recording: Recording) -> None:
-    """All games of the same settings, with and without the fault, are searched in one batch."""
+    """All games of the same settings are searched in one batch."""
     planning_model = WorldActionPlanningModel(model, published_semantics=True)
     cases = sorted(model_recording.section("planning", "mcts"), key=_settings)
-    for settings, group in groupby(cases, key=_settings):
+    for (*settings, is_repaired), group in groupby(cases, key=_settings):
         batch = list(group)
         result = mcts(
-            FaultyModel(planning_model, [not case["kv_cache_fixed"] for case in batch]),
+            planning_model,
             _context(model, batch),
             published_semantics=True,
+            published_cache=not is_repaired,
             options=TreeOptions(precision="float64"),
             **dict(zip(SETTINGS, settings, strict=True)),
         )
