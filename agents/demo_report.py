@@ -17,6 +17,9 @@ from agents.demo_games import DemoGame
 from agents.metrics import Estimate, summarise, summarise_difference
 from agents.report import Report, chart_estimates, format_estimate, text_table
 
+CURVE_WINDOW = 50
+"""Training losses of single batches hide their course; curves show means of so many steps."""
+
 COLUMNS = ("player", "mean score [95% interval]", "games")
 
 
@@ -171,15 +174,21 @@ def _learning_curves(run: Path) -> Figure:
     panels = {"loss/observation": "next token, nats", "loss/td": "Q target, nats"}
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        trained = [(line["step"], line[name]) for line in lines if name in line]
+        trained = _window_means([(line["step"], line[name]) for line in lines if name in line])
         aside = [(line["step"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
         for points, style, legend in (
-            (trained, {"alpha": 0.4}, "training"),
+            (trained, {}, f"training, means of {CURVE_WINDOW} steps"),
             (aside, {"marker": "o"}, "held out"),
         ):
-            if points:
+            if len(points):
                 axes.plot(*np.array(points).T, label=legend, markersize=3, **style)
                 axes.legend(frameon=False)
         axes.set(xlabel="step", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _window_means(points: Sequence[tuple[int, float]]) -> Float[np.ndarray, "N 2"]:
+    """Means of consecutive windows of (step, loss); a rest that fills no window is left out."""
+    whole = len(points) // CURVE_WINDOW * CURVE_WINDOW
+    return np.array(points[:whole], dtype=float).reshape(-1, CURVE_WINDOW, 2).mean(axis=1)
