@@ -20,14 +20,18 @@ STARTING_DEVIATION = 0.1
 """Standard deviation of the numbers of a starting table; large beside the 0.02 of a random one, so that
 likeness outweighs what is random in the layers behind it."""
 
+ACTION_DEVIATION = 0.3
+"""The same for actions."""
+
 
 @torch.no_grad()
 def start_embeddings(model: WorldActionModel, tokenizer: Tokenizer, seed: int) -> None:
-    """Replace a fresh model's embeddings of observation tokens and of positions.
+    """Replace a fresh model's embeddings of observation tokens, of actions and of positions.
 
     A code's embedding is a random projection of its vector, which keeps distances in proportion (Johnson
     and Lindenstrauss 1984). A position's embedding is the sum of one vector for its frame and, for
-    observation tokens, one each for its row and its column of the grid.
+    observation tokens, one each for its row and its column of the grid. Actions are drawn at random, large
+    enough that the one taken outweighs its position: a single token tells what a step will change.
 
     Args:
         model: not trained yet.
@@ -41,6 +45,8 @@ def start_embeddings(model: WorldActionModel, tokenizer: Tokenizer, seed: int) -
     )
     model.observation_embedding.weight.copy_(codes)
     model.position_embedding.weight.copy_(positions)
+    actions = torch.randn(model.action_embedding.weight.shape, generator=generator)
+    model.action_embedding.weight.copy_(ACTION_DEVIATION * actions)
 
 
 def code_embeddings(tokenizer: Tokenizer, width: int, generator: Generator) -> Float[Tensor, "V D"]:

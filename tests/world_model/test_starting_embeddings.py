@@ -47,7 +47,7 @@ def test_the_same_place_differs_between_frames_by_the_frames_alone():
     assert torch.pdist(blocks.reshape(-1, WIDTH)).min() > STARTING_DEVIATION
 
 
-def test_only_the_two_tables_change_and_the_seed_decides():
+def test_only_the_three_tables_change_and_the_seed_decides():
     tokenizer = randomised(DICTIONARY)
     config = replace(small_config(tokens_per_frame=36), vocab_size=30)
     before, first, again, other = (random_model(config) for _ in range(4))
@@ -58,7 +58,8 @@ def test_only_the_two_tables_change_and_the_seed_decides():
         for name, tensor in first.state_dict().items()
         if not torch.equal(tensor, before.state_dict()[name])
     }
-    assert changed == {"observation_embedding.weight", "position_embedding.weight"}
+    tables = ("observation_embedding", "action_embedding", "position_embedding")
+    assert changed == {f"{table}.weight" for table in tables}
     for name in changed:
         assert torch.equal(first.state_dict()[name], again.state_dict()[name])
         assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
