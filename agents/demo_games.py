@@ -76,7 +76,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         steps=60_000,
         max_decisions=300,
         episodes=16,
-        recipe=replace(_TINY, world_steps=300, joint_steps=5000),
+        recipe=replace(_TINY, world_steps=300, joint_steps=9000),
         # Wide enough to try moving up, moving down and staying, which two of six actions never are.
         acting=ActingConfig(beam_width=3, horizon=2),
     ),
