@@ -121,7 +121,7 @@ def _is_of_adapter(name: str) -> bool:
 
 def _import_peft() -> ModuleType:
     try:
-        import peft
+        import peft  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             'lora_rank needs the library peft, which is not installed; run pip install -e ".[lora]"'
