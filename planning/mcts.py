@@ -82,9 +82,8 @@ def mcts(
     if options.early_stop and not use_count:
         raise PlanningError("early_stop watches the visits; with mcts it needs use_count")
     depth = max(1, horizon - 1)
-    if published_cache:
-        model = RootStepsModel(model)
-    roots = begin(_QValuePolicy(model, temperature, use_mean), observation, num_simulations, depth, options)
+    policy = _QValuePolicy(RootStepsModel(model) if published_cache else model, temperature, use_mean)
+    roots = begin(policy, observation, num_simulations, depth, options)
     buffers, rows = roots.buffers, roots.buffers.root_rows
     prior = masked_softmax(roots.logits, roots.legal_mask)
     prior[prior < UCB_LOWEST_PRIOR] = 0
@@ -99,7 +98,7 @@ def mcts(
         exploration=exploration_weights(num_simulations, PB_C_INIT, PB_C_BASE, options.precision),
         sequence=NO_SEQUENCE,
     )
-    grow(_QValuePolicy(model, temperature, use_mean), buffers, rule, options)
+    grow(policy, buffers, rule, options)
     edges = root_edges(buffers)
     visits = np.maximum(edges.visits, 0)
     weights = visits / visits.sum(axis=1, keepdims=True)
