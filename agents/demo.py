@@ -36,7 +36,8 @@ from datasets.games import find_game
 from datasets.store import EpisodeStore
 from train import train
 from world_model.checkpoint import list_checkpoints
-from world_model.recipes import TrainConfig, parse_command_line
+from world_model.recipes import parse_command_line
+from world_model.train_config import TrainConfig
 
 LOG = "log.txt"
 STATUS_SECONDS = 20

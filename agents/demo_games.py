@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from agents.acting import ActingConfig
 from world_model.losses import LossConfig
-from world_model.recipes import RECIPES, TrainConfig
+from world_model.recipes import RECIPES
+from world_model.train_config import TrainConfig
 from world_model.training import OptimizerConfig
 
 

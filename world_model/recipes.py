@@ -21,8 +21,6 @@ from world_model.train_config import TrainConfig
 from world_model.training import LoopConfig, OptimizerConfig
 from world_model.world_action_model import WorldActionConfig
 
-__all__ = ["RECIPES", "TrainConfig", "finetuning", "parse_command_line"]
-
 # Stage 1 and 2 of Cheng et al. 2024 (arXiv 2410.00564).
 _PUBLISHED = TrainConfig(
     run=Path("runs/published"),
