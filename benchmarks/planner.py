@@ -2,6 +2,7 @@
 
     python -m benchmarks.planner                                the table of benchmarks/RESULTS.md, minutes
     python -m benchmarks.planner --sizes 40M --widths 1 16 --horizons 1 6 --contexts 8 --threads 2
+    python -m benchmarks.planner --one-at-a-time --widths 2 1 4 8 16 --horizons 2 1 4 6 --published-rows 2
     python -m benchmarks.planner --sizes --trained RUN STORE    a trained model on the frames of a store
     python -m benchmarks.planner --device cuda
 
@@ -13,6 +14,7 @@ compared on the way. `make demo` makes runs and stores to give to --trained.
 
 from __future__ import annotations
 
+import operator
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -25,19 +27,14 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.planner_report import Measurement, Rates, update_results
+from benchmarks.planner_plots import draw, draw_settings
+from benchmarks.planner_report import FOLDER, Measurement, Rates, update_results
+from benchmarks.planner_subjects import Subject, random_subject, trained_subject
 from benchmarks.published_search import PlainSearch, plain_beam_search
 from datasets.errors import UserError, run_command
-from datasets.games import find_game
-from datasets.store import EpisodeStore
 from planning.base import SearchResult
 from planning.beam import beam_search
-from world_model.checkpoint import load_checkpoint
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
-from world_model.sizes import SIZES
-from world_model.tokenizer import Tokenizer
-from world_model.tokenizer_config import TOKENIZERS
-from world_model.world_action_model import WorldActionModel
 
 Result = TypeVar("Result")
 
@@ -66,25 +63,16 @@ class PlannerBenchmark:
     """Decisions (of a whole batch) that every way takes."""
     warm_up: int = 3
     """Decisions before those that count: kernels are compiled, and guesses of frames get better."""
-    published: bool = True
-    """Run the published way too."""
+    one_at_a_time: bool = False
+    """Not all combinations of the settings: the first of each, and each other value in its place."""
+    published_rows: int = 64
+    """Environments of a batch that the published way plans for; its cost is the same for each."""
     device: str = "cpu"
     """cpu or cuda."""
     game: str = "Pong"
     """Game whose legal actions are used with random weights."""
     write: bool = False
     """Enter what was measured into benchmarks/planner.json, planner.png and RESULTS.md."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is timed: a model, its tokenizer and contexts to plan from."""
-
-    name: str
-    model: WorldActionModel
-    tokenizer: Tokenizer
-    context: Callable[[int, int, int], TokenContext]
-    """Context of a round: round, frames, batch."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +95,14 @@ def main() -> None:
     )
     measurements = []
     for subject in subjects(config):
-        for case in cases(config, subject.model):
+        for case in cases(config, subject.model.config.max_blocks):
             measurements.append(measure(config, subject, case, rates))
             print(measurements[-1].line(), flush=True)
     print(f"peak memory of the run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
     if config.write:
-        update_results(measurements, rates)
+        lines = update_results(measurements, rates)
+        draw(lines, FOLDER / "planner.png")
+        draw_settings(lines, FOLDER / "planner_settings.png")
 
 
 def subjects(config: PlannerBenchmark) -> Iterator[Subject]:
@@ -124,78 +114,26 @@ def subjects(config: PlannerBenchmark) -> Iterator[Subject]:
     if len(config.trained) % 2:
         raise UserError("trained takes pairs of a run and a store; the last one has no store")
     for size in config.sizes:
-        torch.manual_seed(0)
-        model = WorldActionModel(SIZES[size]).to(config.device).eval()
-        tokenizer = Tokenizer(TOKENIZERS["published"]).to(config.device).eval()
-        game = find_game(config.game)
-        task_id, legal_mask = game.task_id, torch.from_numpy(game.legal_mask)
-
-        def random(
-            number: int,
-            frames: int,
-            batch: int,
-            model: WorldActionModel = model,
-            task_id: int = task_id,
-            legal_mask: torch.Tensor = legal_mask,
-        ) -> TokenContext:
-            generator = torch.Generator().manual_seed(number)
-            length = frames * model.config.block_tokens - 1
-            tokens = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
-            places = torch.arange(length) % model.config.block_tokens == model.config.tokens_per_frame
-            tokens[:, places] %= model.config.num_actions
-            return make_context(tokens, task_id, legal_mask, config.device)
-
-        yield Subject(f"{size}, random", model, tokenizer, random)
+        yield random_subject(size, config.game, config.device)
     for run, store in zip(config.trained[::2], config.trained[1::2], strict=True):
         yield trained_subject(run, store, config.device, config.published_drawing)
 
 
-def trained_subject(run: Path, store_path: Path, device: str, published_drawing: bool) -> Subject:
-    """A trained model that follows the first episode of a store, as an agent would."""
-    checkpoint = load_checkpoint(run, device)
-    if checkpoint.model is None:
-        raise UserError(f"{run} holds no world-action model yet")
-    model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer.eval()
-    store = EpisodeStore(store_path)
-    episode = store.episodes[0]
-    game = find_game(episode.game)
-    frames = torch.from_numpy(store.frames(episode.key, 0, episode.length)).to(device)
-    actions = torch.from_numpy(store.actions(episode.key).astype(np.int64)).to(device)
-    with torch.inference_mode():
-        tokens = tokenizer.encode(frames, torch.full((len(frames),), game.task_id, device=device))
-    blocks = torch.cat([tokens, actions[:, None]], dim=1)
+def cases(config: PlannerBenchmark, max_blocks: int) -> Iterator[Case]:
+    """All combinations, or the first of each setting and what differs from it in one place.
 
-    def follow(number: int, frames: int, batch: int) -> TokenContext:
-        spacing = max(1, (len(blocks) - frames) // batch)
-        starts = [(place * spacing + 40 + number) % (len(blocks) - frames) for place in range(batch)]
-        rows = torch.stack([blocks[start : start + frames].flatten()[:-1] for start in starts])
-        return make_context(rows, game.task_id, torch.from_numpy(game.legal_mask), device)
-
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    name = f"{millions:.1f}M, trained on {game.name} for {checkpoint.step} steps"
-    if published_drawing:
-        drawing = Tokenizer(TOKENIZERS["published"]).to(device).eval()
-        return Subject(f"{name}, frames drawn by the published tokenizer", model, drawing, follow)
-    return Subject(name, model, tokenizer, follow)
-
-
-def make_context(tokens: torch.Tensor, task_id: int, legal_mask: torch.Tensor, device: str) -> TokenContext:
-    """Contexts of one game that are all equally long."""
-    batch, length = tokens.shape
-    return TokenContext(
-        tokens=tokens.to(device),
-        length=torch.full((batch,), length, device=device),
-        task_id=torch.full((batch,), task_id, device=device),
-        legal_mask=legal_mask.expand(batch, -1).to(device),
+    Contexts are cut to what the horizon leaves room for.
+    """
+    settings = (config.widths, config.horizons, config.contexts, config.batches, config.threads)
+    combinations = dict.fromkeys(product(*settings))
+    if config.one_at_a_time:
+        first = next(iter(combinations))
+        combinations = [c for c in combinations if sum(map(operator.ne, c, first)) <= 1]
+    lines = (
+        Case(width, horizon, min(frames, max_blocks - horizon), batch, threads)
+        for width, horizon, frames, batch, threads in combinations
     )
-
-
-def cases(config: PlannerBenchmark, model: WorldActionModel) -> Iterator[Case]:
-    """All combinations; contexts are cut to what the horizon leaves room for."""
-    for threads, width, horizon, frames, batch in product(
-        config.threads, config.widths, config.horizons, config.contexts, config.batches
-    ):
-        yield Case(width, horizon, min(frames, model.config.max_blocks - horizon), batch, threads)
+    yield from dict.fromkeys(lines)
 
 
 def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates) -> Measurement:
@@ -208,13 +146,17 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
     seconds: list[list[float]] = []
     agreement: list[list[float]] = []
     largest_error = 0.0
+    rows = min(config.published_rows, case.batch)
+    plain: list[PlainSearch] = []
     for number in range(-config.warm_up, config.rounds):
         context = subject.context(number + config.warm_up, case.frames, case.batch)
         for model in models if number == 0 else ():
             model.reset_counts()
-        plain, plain_time = [], float("nan")
-        if config.published and number >= -1:
-            plain, plain_time = timed(lambda c=context: plain_searches(subject, c, case), config.device)
+        plain_time = float("nan")
+        if rows and number >= -1:
+            plain, plain_time = timed(
+                lambda c=context, n=rows: plain_searches(subject, c, case, n), config.device
+            )
         ours = [
             timed(
                 lambda c=context, m=model: beam_search(m, c, beam_width=case.width, horizon=case.horizon),
@@ -224,7 +166,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
         ]
         if number < 0:
             continue
-        seconds.append([plain_time, ours[0][1], ours[1][1]])
+        seconds.append([plain_time / max(rows, 1), *(way[1] / case.batch for way in ours)])
         single, half = ours[0][0], ours[1][0]
         agreement.append(
             [*agreement_of(plain, models[0], single), float((half.action == single.action).mean())]
@@ -239,7 +181,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
         subject=subject.name,
         case=f"{case.width}x{case.horizon}",
         setting=(case.frames, case.batch, case.threads, config.device),
-        seconds=np.array(seconds) / case.batch,
+        seconds=np.array(seconds),
         agreement=np.array(agreement).mean(axis=0),
         largest_error=largest_error,
         imagined=nodes_per_decision(single) * subject.model.config.block_tokens,
@@ -250,13 +192,12 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
     )
 
 
-def plain_searches(subject: Subject, context: TokenContext, case: Case) -> list[PlainSearch]:
+def plain_searches(subject: Subject, context: TokenContext, case: Case, rows: int) -> list[PlainSearch]:
     """The published way, one row after the other."""
-    width, horizon = case.width, case.horizon
-    rows = [row_of(context, row) for row in range(len(context.tokens))]
+    model, tokenizer = subject.model, subject.tokenizer
     return [
-        plain_beam_search(subject.model, subject.tokenizer, row, beam_width=width, horizon=horizon)
-        for row in rows
+        plain_beam_search(model, tokenizer, row_of(context, row), beam_width=case.width, horizon=case.horizon)
+        for row in range(rows)
     ]
 
 

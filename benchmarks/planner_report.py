@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 
@@ -187,8 +186,8 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores{gpu}, {platform.system()}, torch {torch.__version__}"
 
 
-def update_results(measurements: list[Measurement], rates: Rates) -> None:
-    """Enter lines into planner.json, over older ones of the same case; draw and write everything anew."""
+def update_results(measurements: list[Measurement], rates: Rates) -> list[Measurement]:
+    """Enter lines into planner.json, over older ones of the same case, and into RESULTS.md; all lines."""
     file = FOLDER / "planner.json"
     stored = json.loads(file.read_text()) if file.exists() else {"lines": []}
     lines = {line.key: line for line in (Measurement(**fields) for fields in stored["lines"])}
@@ -198,30 +197,8 @@ def update_results(measurements: list[Measurement], rates: Rates) -> None:
     )
     with replace_file(file) as beside:
         beside.write_text(content + "\n")
-    draw(list(lines.values()), FOLDER / "planner.png")
     write_section(list(lines.values()), rates)
-
-
-def draw(lines: list[Measurement], path: Path) -> None:
-    """Cost of a decision, three bars a case."""
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(10, 0.5 + 0.45 * len(lines)), layout="constrained")
-    place = np.arange(len(lines))
-    for shift, (name, label) in enumerate(
-        (("published_ms", "published way"), ("single_ms", "ours, float32"), ("half_ms", "ours, bfloat16"))
-    ):
-        axes.barh(place + 0.27 * (shift - 1), [getattr(line, name) for line in lines], 0.26, label=label)
-    labels = [f"{line.subject}\n{line.case}, batch {line.batch}, threads {line.threads}" for line in lines]
-    axes.set_yticks(place, labels, fontsize=7)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel("CPU milliseconds of a decision")
-    figure.legend(loc="outside upper center", ncols=3)
-    with replace_file(path) as beside:
-        figure.savefig(beside, format="png", dpi=110)
-    plt.close(figure)
+    return list(lines.values())
 
 
 def write_section(lines: list[Measurement], rates: Rates) -> None:
@@ -240,7 +217,12 @@ def write_section(lines: list[Measurement], rates: Rates) -> None:
         f"Bytes of keys and values that a node keeps, ours and the published way: {'; '.join(sorted(kept))}",
     ]
     listed = "\n".join(f"- {fact}." for fact in facts)
-    put_section(HEADING, "planner", f"{listed}\n\n{table}\n\n![cost of a decision](planner.png)\n")
+    put_section(
+        HEADING,
+        "planner",
+        f"{listed}\n\n{table}\n\n![cost of a decision](planner.png)\n\n"
+        "![cost of a decision against each setting](planner_settings.png)\n",
+    )
 
 
 def put_section(heading: str, name: str, body: str) -> None:
