@@ -145,7 +145,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
     ]
     seconds: list[list[float]] = []
     agreement: list[list[float]] = []
-    largest_error = 0.0
+    largest_error, nodes = 0.0, 0.0
     rows = min(config.published_rows, case.batch)
     plain: list[PlainSearch] = []
     for number in range(-config.warm_up, config.rounds):
@@ -168,6 +168,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
             continue
         seconds.append([plain_time / max(rows, 1), *(way[1] / case.batch for way in ours)])
         single, half = ours[0][0], ours[1][0]
+        nodes = nodes_per_decision(single)
         agreement.append(
             [*agreement_of(plain, models[0], single), float((half.action == single.action).mean())]
         )
@@ -184,7 +185,7 @@ def measure(config: PlannerBenchmark, subject: Subject, case: Case, rates: Rates
         seconds=np.array(seconds),
         agreement=np.array(agreement).mean(axis=0),
         largest_error=largest_error,
-        imagined=nodes_per_decision(single) * subject.model.config.block_tokens,
+        imagined=nodes * subject.model.config.block_tokens,
         counts=(models[0].counts.passes / config.rounds, models[0].counts.tokens_fed / decisions),
         node_bytes=[models[0].bytes_per_node, plain[0].cache_bytes if plain else 0],
         weights=sum(p.numel() for p in subject.model.transformer.parameters()),

@@ -51,7 +51,9 @@ class JobShopEnvironment(gymnasium.Env):
             UserError: the job may not be dispatched now.
         """
         if not self.rules.legal_mask(self._state[None])[0, action]:
-            raise UserError(f"job {action} may not be dispatched now; take one that info['action_mask'] allows")
+            raise UserError(
+                f"job {action} may not be dispatched now; take one that info['action_mask'] allows"
+            )
         increase = int(self.rules.step(self._state[None], np.array([action]))[0])
         self._jobs.append(int(action))
         ended = len(self._jobs) == self.rules.length
@@ -74,7 +76,9 @@ class JobShopEnvironment(gymnasium.Env):
             UserError: the game is not over.
         """
         if len(self._jobs) < self.rules.length:
-            raise UserError(f"{self.rules.length - len(self._jobs)} operations are not dispatched yet; play on")
+            raise UserError(
+                f"{self.rules.length - len(self._jobs)} operations are not dispatched yet; play on"
+            )
         return schedule_of(self.rules.instance, np.array(self._jobs))
 
     def _observation(self) -> dict[str, np.ndarray]:

@@ -73,7 +73,13 @@ class JobShopInstance:
             machine[job, :count] = self.machine[job, :count][::-1]
             duration[job, :count] = self.duration[job, :count][::-1]
         return JobShopInstance(
-            self.name, machine, duration, self.num_operations, self.num_machines, self.best_known, self.proven_bound
+            self.name,
+            machine,
+            duration,
+            self.num_operations,
+            self.num_machines,
+            self.best_known,
+            self.proven_bound,
         )
 
 
@@ -137,10 +143,14 @@ def _check_job(job: Any, place: str) -> None:
     if not isinstance(job, list):
         raise UserError(f"{place} is {job!r}; it must be a list of [machine, duration] pairs")
     if not job:
-        raise UserError(f"{place} has no operation; give it at least one [machine, duration] or remove the job")
+        raise UserError(
+            f"{place} has no operation; give it at least one [machine, duration] or remove the job"
+        )
     for number, operation in enumerate(job):
         if not isinstance(operation, list) or len(operation) != 2 or not all(map(_is_integer, operation)):
-            raise UserError(f"{place}[{number}] is {operation!r}; it must be [machine, duration] in whole numbers")
+            raise UserError(
+                f"{place}[{number}] is {operation!r}; it must be [machine, duration] in whole numbers"
+            )
         if operation[1] < 0:
             raise UserError(f"{place}[{number}]: duration {operation[1]} is negative; it must be 0 or more")
 

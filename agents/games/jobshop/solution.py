@@ -1,7 +1,7 @@
 """Schedules as files.
 
-    format: "jobshop-plan-v1"; instance: its name; makespan: whole number
-    starts: one list per job, the start of each of its operations in order
+format: "jobshop-plan-v1"; instance: its name; makespan: whole number
+starts: one list per job, the start of each of its operations in order
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ def reversed_schedule(instance: JobShopInstance, schedule: Schedule) -> Schedule
         instance: the shop itself.
         schedule: of `instance.reversed()`.
     """
-    starts = []
+    runs = []
     for job, times in enumerate(schedule.starts):
-        count = len(times)
         for place, begin in enumerate(times):
-            own = count - 1 - place
-            starts.append((schedule.makespan - begin - int(instance.duration[job, own]), own, job))
-    return schedule_of(instance, np.array([job for _, _, job in sorted(starts)], dtype=np.int64))
+            own = len(times) - 1 - place
+            end = schedule.makespan - begin
+            # What takes no time goes before what starts at that moment.
+            runs.append((end - int(instance.duration[job, own]), end, own, job))
+    return schedule_of(instance, np.array([job for *_, job in sorted(runs)], dtype=np.int64))
 
 
 def write_schedule(schedule: Schedule, path: str | Path) -> None:

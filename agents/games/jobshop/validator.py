@@ -60,18 +60,28 @@ def violations(
     for machine, runs in sorted(by_machine.items()):
         found.extend(_overlaps(machine, sorted(runs)))
     if makespan is not None and makespan != last_end:
-        found.append(Violation("makespan", f"the makespan is said to be {makespan}, the last operation ends at {last_end}"))
+        found.append(
+            Violation(
+                "makespan", f"the makespan is said to be {makespan}, the last operation ends at {last_end}"
+            )
+        )
     return found
 
 
 def _malformed(instance: JobShopInstance, starts: Sequence[Sequence[int]]) -> list[Violation]:
     if len(starts) != instance.num_jobs:
-        return [Violation("complete", f"there are starts for {len(starts)} jobs, the instance has {instance.num_jobs}")]
+        return [
+            Violation(
+                "complete", f"there are starts for {len(starts)} jobs, the instance has {instance.num_jobs}"
+            )
+        ]
     found = []
     for job, times in enumerate(starts):
         expected = int(instance.num_operations[job])
         if len(times) != expected:
-            found.append(Violation("complete", f"job {job} has {len(times)} starts and {expected} operations"))
+            found.append(
+                Violation("complete", f"job {job} has {len(times)} starts and {expected} operations")
+            )
         for place, begin in enumerate(times):
             if isinstance(begin, bool) or begin != int(begin) or begin < 0:
                 detail = f"operation {place} of job {job} starts at {begin!r}; a start is a whole number, 0 or more"

@@ -13,7 +13,9 @@ def random_shop(seed: int, num_jobs: int = 5, num_machines: int = 4, longest: in
     jobs = []
     for _ in range(num_jobs):
         count = int(rng.integers(1, num_machines + 2))
-        pairs = zip(rng.integers(num_machines, size=count), rng.integers(longest + 1, size=count), strict=True)
+        pairs = zip(
+            rng.integers(num_machines, size=count), rng.integers(longest + 1, size=count), strict=True
+        )
         jobs.append([[int(machine), int(duration)] for machine, duration in pairs])
     return instance_from_json(
         {"name": f"random{seed}", "jobs": jobs, "machines": num_machines}, "test", "random"

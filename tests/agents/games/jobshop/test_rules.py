@@ -48,7 +48,10 @@ def test_active_schedules_hold_an_optimum_and_non_delay_schedules_may_not():
     missed = 0
     for seed in range(12):
         instance = square_shop(seed, num_jobs=3, num_machines=3)
-        best = {kind: best_makespan(JobShopRules(instance, kind), JobShopRules(instance).start()) for kind in Schedules}
+        best = {
+            kind: best_makespan(JobShopRules(instance, kind), JobShopRules(instance).start())
+            for kind in Schedules
+        }
         orders = set(permutations([0, 0, 0, 1, 1, 1, 2, 2, 2]))
         optimum = min(schedule_of(instance, np.array(order)).makespan for order in orders)
         assert best[Schedules.SEMI_ACTIVE] == best[Schedules.ACTIVE] == optimum

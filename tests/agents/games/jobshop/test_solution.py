@@ -54,7 +54,9 @@ def test_a_schedule_of_the_reversed_shop_becomes_one_no_longer():
 
 def test_a_drawing_is_a_picture_with_colours(tmp_path):
     instance = square_shop(0)
-    draw_schedule(instance, schedule_of(instance, play_rule(instance, Rule.MWKR).jobs), tmp_path / "gantt.png")
+    draw_schedule(
+        instance, schedule_of(instance, play_rule(instance, Rule.MWKR).jobs), tmp_path / "gantt.png"
+    )
     with Image.open(tmp_path / "gantt.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] > 1000

@@ -43,7 +43,13 @@ def test_an_operation_inside_a_longer_one_is_found_behind_a_short_one():
     assert len(violations(shop, [[0], [1], [4]])) == 2
 
 
-MUTATIONS = ("start earlier", "swap two on a machine", "drop an operation", "move to another's start", "wrong makespan")
+MUTATIONS = (
+    "start earlier",
+    "swap two on a machine",
+    "drop an operation",
+    "move to another's start",
+    "wrong makespan",
+)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
