@@ -99,7 +99,7 @@ def insert_rows(states, count, places, rows, handles):
 
 @njit(cache=True, nogil=True)
 def _equal(left, right):
-    for place in range(len(left)):
+    for place in range(len(left)):  # noqa: SIM110 - a generator costs more here
         if left[place] != right[place]:
             return False
     return True

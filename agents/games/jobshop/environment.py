@@ -39,7 +39,7 @@ class JobShopEnvironment(gymnasium.Env):
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Begin anew; the game has no chance in it, so a seed changes nothing but the action space's draws."""
+        """Begin anew; the game has no chance in it, so a seed changes only the action space's draws."""
         super().reset(seed=seed)
         self._state, self._jobs = self.rules.start(), []
         return self._observation(), self._info()

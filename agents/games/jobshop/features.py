@@ -16,8 +16,13 @@ from numba import njit
 from agents.games.jobshop.heuristics import remaining_work
 from agents.games.jobshop.rules import JobShopRules, fill_legal
 
-GLOBAL_FEATURES = ("makespan", "now", "share of operations dispatched", "share of jobs that may be dispatched",
-                   "lower bound of the final makespan")  # fmt: skip
+GLOBAL_FEATURES = (
+    "makespan",
+    "now",
+    "share of operations dispatched",
+    "share of jobs that may be dispatched",
+    "lower bound of the final makespan",
+)
 JOB_FEATURES = (
     "may be dispatched",
     "has operations left",
@@ -131,7 +136,7 @@ def _fill(machine, duration, num_operations, work, states, schedules, unit, over
 
 @njit(cache=True, nogil=True)
 def _loads(machine, duration, num_operations, state, left, operations, waiting):
-    """Write the work and operations left on each machine and the jobs waiting for it; the time that is now."""
+    """Write work and operations left on each machine and jobs waiting for it; the time that is now."""
     count = machine.shape[0]
     left[:] = 0
     operations[:] = 0

@@ -20,7 +20,7 @@ class Guide(Protocol):
     """Judges states of one instance."""
 
     def values(self, states: np.ndarray) -> np.ndarray:
-        """Return expected from each of B states on, float64 [B]: -(final makespan - makespan so far), in time."""
+        """Return expected from each of B states on, float64 [B]: minus the increase of the makespan."""
         ...
 
     def prior_logits(self, states: np.ndarray) -> np.ndarray:

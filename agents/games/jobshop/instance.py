@@ -67,7 +67,7 @@ class JobShopInstance:
         return max(job_bound, machine_bound)
 
     def reversed(self) -> JobShopInstance:
-        """The same shop with time running backwards: a schedule of one read from its end is one of the other."""
+        """The shop with time running backwards: a schedule of one read from its end is one of the other."""
         machine, duration = np.full_like(self.machine, -1), np.zeros_like(self.duration)
         for job, count in enumerate(self.num_operations):
             machine[job, :count] = self.machine[job, :count][::-1]

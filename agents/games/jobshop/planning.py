@@ -60,7 +60,7 @@ class JobShopModel:
         return self._evaluate(states, -increase / self.unit)
 
     def states(self, handles: np.ndarray) -> np.ndarray:
-        """The states behind M handles, int32 [M, F]: what features, a snapshot or another root are made of."""
+        """The states behind M handles, int32 [M, F]: what features or another root are made of."""
         return self._table.states(handles)
 
     def _evaluate(self, states: np.ndarray, reward: np.ndarray) -> Evaluation:

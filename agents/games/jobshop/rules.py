@@ -87,7 +87,7 @@ class JobShopRules:
         return states[:, : self.instance.num_jobs].sum(axis=1) == self.length
 
     def start_times(self, jobs: np.ndarray) -> np.ndarray:
-        """Start of every operation when jobs are dispatched in this order: int32 [J, K], -1 behind a job's last."""
+        """Start of each operation when jobs are dispatched in an order: int32 [J, K], -1 where is none."""
         times = np.full(self.machine.shape, -1, dtype=np.int32)
         fill_start_times(self.machine, self.duration, np.asarray(jobs, dtype=np.int64), self.start(), times)
         return times
@@ -164,12 +164,11 @@ def fill_start_times(machine, duration, jobs, state, times):
 
 
 @njit(cache=True, nogil=True)
-def play_randomly(machine, duration, num_operations, state, schedules, seed, jobs):
-    """Dispatch legal jobs drawn uniformly until all is done; write them and return the makespan."""
-    np.random.seed(seed)
+def play_randomly(machine, duration, num_operations, state, schedules, draws, jobs):
+    """Dispatch the legal jobs that `draws` in [0, 1) point at until all is done; the makespan."""
     legal = np.empty(machine.shape[0], dtype=np.bool_)
     for step in range(len(jobs)):
-        chosen = np.random.randint(fill_legal(machine, duration, num_operations, state, schedules, legal))
+        chosen = int(draws[step] * fill_legal(machine, duration, num_operations, state, schedules, legal))
         for job in range(machine.shape[0]):
             if legal[job]:
                 if chosen == 0:

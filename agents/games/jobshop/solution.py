@@ -94,7 +94,7 @@ def read_schedule(path: str | Path, instance: JobShopInstance) -> Schedule:
         raise UserError(f'{path}: format must be "{FORMAT}"')
     if content.get("instance") != instance.name:
         raise UserError(
-            f"{path}: instance is {content.get('instance')!r}, not {instance.name!r}; give the plan of that instance"
+            f"{path}: instance is {content.get('instance')!r}, not {instance.name!r}; give that one's plan"
         )
     starts = _checked_starts(content.get("starts"), path)
     makespan = content.get("makespan")

@@ -53,7 +53,7 @@ def violations(
         for place, begin in enumerate(times):
             begin, end = int(begin), int(begin) + int(instance.duration[job, place])
             if begin < previous_end:
-                detail = f"operation {place} of job {job} starts at {begin}, the one before it ends at {previous_end}"
+                detail = f"operation {place} of job {job} starts at {begin}, its turn is at {previous_end}"
                 found.append(Violation("precedence", detail))
             by_machine.setdefault(int(instance.machine[job, place]), []).append((begin, end, job, place))
             previous_end, last_end = end, max(last_end, end)
@@ -84,7 +84,9 @@ def _malformed(instance: JobShopInstance, starts: Sequence[Sequence[int]]) -> li
             )
         for place, begin in enumerate(times):
             if isinstance(begin, bool) or begin != int(begin) or begin < 0:
-                detail = f"operation {place} of job {job} starts at {begin!r}; a start is a whole number, 0 or more"
+                detail = (
+                    f"operation {place} of job {job} starts at {begin!r}, which is no whole number from 0 on"
+                )
                 found.append(Violation("time", detail))
     return found
 

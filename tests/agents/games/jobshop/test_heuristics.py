@@ -60,6 +60,7 @@ def test_mean_gaps_of_all_published_instances_are_those_recorded():
     gaps: dict[tuple[str, str], list[list[float]]] = {}
     for instance in library_instances():
         makespans = [play_rule(instance, rule).makespan for rule in Rule]
+        assert instance.best_known is not None
         family = instance.name.rstrip("0123456789"), f"{instance.num_jobs}x{instance.num_machines}"
         row = [100 * (makespan / instance.best_known - 1) for makespan in [*makespans, min(makespans)]]
         gaps.setdefault(family, []).append(row)

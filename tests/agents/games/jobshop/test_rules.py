@@ -17,7 +17,13 @@ from tests.agents.games.jobshop.shops import random_shop, square_shop
 def random_play(rules: JobShopRules, seed: int) -> tuple[np.ndarray, int]:
     jobs = np.empty(rules.length, dtype=np.int64)
     makespan = play_randomly(
-        rules.machine, rules.duration, rules.num_operations, rules.start(), int(rules.schedules), seed, jobs
+        rules.machine,
+        rules.duration,
+        rules.num_operations,
+        rules.start(),
+        int(rules.schedules),
+        np.random.default_rng(seed).random(rules.length),
+        jobs,
     )
     return jobs, int(makespan)
 
