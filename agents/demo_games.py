@@ -43,8 +43,9 @@ _TINY = replace(
     batch_size=6,
     world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
     joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
-    # What happens within ten decisions or so can be read off a frame; what comes later is chance. Linear
-    # regression from pixels explains 39% of the return in Pong at this discount, and 3% at 0.97.
+    # What happens within ten decisions or so can be read off a frame of Pong; what comes later is chance.
+    # Linear regression from pixels explains 39% of the return at this discount, and 3% at 0.97. In Freeway
+    # it explains 75% at 0.97, and only there do neighbouring heights of the chicken differ in value.
     loss=LossConfig(td_target="monte_carlo", discount=0.9, supervised_weight=1.0),
     value_range=(-1.5, 1.5),
 )
@@ -63,8 +64,12 @@ DEMO_GAMES: dict[str, DemoGame] = {
             tokenizer="tiny",
             tokenizer_steps=1000,
             tokenizer_optimizer=RECIPES["tiny"].tokenizer_optimizer,
-            world_steps=300,
-            joint_steps=1800,
+            # A planner needs to see what its actions change: trained for 300 and 1800 steps, imagined frames
+            # were the same whatever the action, and planning halved the score.
+            world_steps=2500,
+            joint_steps=1500,
+            loss=replace(_TINY.loss, discount=0.97),
+            value_range=(-2.0, 2.0),
         ),
         acting=ActingConfig(beam_width=2, horizon=2),
     ),
