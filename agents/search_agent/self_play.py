@@ -1,0 +1,116 @@
+"""Playing an instance many times at once, every move chosen by a search.
+
+Letters: B games, T moves, A actions, F numbers of a position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from agents.search_agent.games import SearchGame
+from agents.search_agent.guide import NetworkGuide
+from agents.search_agent.latent_model import LatentModel
+from agents.search_agent.network import SearchNetwork
+from datasets.errors import UserError
+from planning.base import SearchResult, SearchTree
+from planning.gumbel_muzero import gumbel_muzero
+from planning.model import PlanningModel
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """How a move is chosen."""
+
+    dynamics: Literal["exact", "learned"] = "exact"
+    """Search by the game's own rules, or by the network's idea of them (MuZero)."""
+    num_simulations: int = 16
+    """Positions that a search looks at for one move."""
+    num_considered: int = 8
+    """Actions that take part in the search of a move."""
+    gumbel_scale: float = 1.0
+    """Weight of the noise that makes games differ; 0 plays the best move known."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_simulations", "num_considered"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One game as it was played, and what its searches found."""
+
+    positions: np.ndarray
+    """Before each move, [T, F]."""
+    actions: Int[np.ndarray, " T"]
+    """Moves."""
+    rewards: Float[np.ndarray, " T"]
+    """Of each move, in units of the instance."""
+    policy: Float[np.ndarray, "T A"]
+    """The improved policy of each search: a target."""
+
+    @property
+    def returns(self) -> Float[np.ndarray, " T"]:
+        """Reward from each move on."""
+        return np.cumsum(self.rewards[::-1])[::-1].copy()
+
+    @property
+    def total(self) -> float:
+        """Reward of the whole game."""
+        return float(self.rewards.sum())
+
+
+def play(
+    game: SearchGame, network: SearchNetwork, config: PlayConfig, *, count: int, seed: int
+) -> list[Episode]:
+    """Play an instance `count` times, side by side.
+
+    Args:
+        game: the instance.
+        network: in evaluation mode.
+        config: how moves are chosen.
+        count: B, games.
+        seed: of all noise; game b of a seed is the same whatever the number of games.
+
+    Returns:
+        The games, in order.
+    """
+    positions = game.start(count)
+    going = np.arange(count)
+    moves: list[list[tuple]] = [[] for _ in range(count)]
+    model = planning_model(game, network, config)
+    turn = 0
+    while len(going):
+        seeds = np.array([np.random.SeedSequence((seed, int(b), turn)).generate_state(1)[0] for b in going])
+        result = search(game, model, positions, config, seeds.astype(np.int64))
+        after, reward, done = game.step(positions, result.action)
+        for row, b in enumerate(going):
+            moves[b].append((positions[row], result.action[row], reward[row], result.action_weights[row]))
+        positions, going, turn = after[~done], going[~done], turn + 1
+    return [Episode(*(np.stack(column) for column in zip(*game_moves, strict=True))) for game_moves in moves]
+
+
+def planning_model(game: SearchGame, network: SearchNetwork, config: PlayConfig) -> PlanningModel:
+    """What a search of this configuration searches in."""
+    if config.dynamics == "learned":
+        return LatentModel(network, game.num_actions)
+    return game.model(NetworkGuide(network, game))
+
+
+def search(
+    game: SearchGame, model: PlanningModel, positions: np.ndarray, config: PlayConfig, seeds: np.ndarray
+) -> SearchResult[SearchTree]:
+    """One search from each position."""
+    observed = game.observe(positions) if config.dynamics == "learned" else positions
+    return gumbel_muzero(
+        model,
+        observed,
+        num_simulations=config.num_simulations,
+        max_num_considered_actions=config.num_considered,
+        gumbel_scale=config.gumbel_scale,
+        seed=seeds,
+    )

@@ -1,0 +1,41 @@
+"""Train the search agent on a game, by playing it against its own best plans.
+
+    python -m agents.train_search --game job-shop --run runs/shops
+    python -m agents.train_search --game job-shop --run runs/shops --resume      go on after a kill
+    python -m agents.train_search --game job-shop --run runs/mine --instances shop.json --from runs/shops
+
+In each round some games are played side by side on one instance, every move chosen by a Gumbel search that
+the network guides; then the network learns from the games held. Watch it with `tensorboard --logdir runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tyro
+
+from agents.games.jobshop.instance import read_instance
+from agents.search_agent.games import SearchGame
+from agents.search_agent.job_shop import JobShopSearchGame, random_shops
+from agents.search_agent.train_config import SearchTrainConfig
+from agents.search_agent.training import train_search
+from datasets.errors import run_command
+
+NUM_RANDOM = 400
+"""Random instances to learn from where no files are given."""
+
+
+def main() -> None:
+    """Read the command line and train."""
+    config = tyro.cli(SearchTrainConfig, description=__doc__)
+    train_search(config, training_games(config))
+
+
+def training_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
+    """The instances of a run."""
+    shops = [read_instance(path) for path in config.instances] or random_shops(NUM_RANDOM, config.seed)
+    return [JobShopSearchGame(shop) for shop in shops]
+
+
+if __name__ == "__main__":
+    run_command(main)

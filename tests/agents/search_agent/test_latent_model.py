@@ -1,0 +1,42 @@
+"""The learned dynamics as a planning model."""
+
+import numpy as np
+import torch
+
+from agents.search_agent.latent_model import LatentModel
+from agents.search_agent.network import ObservationTensors
+from planning.gumbel_muzero import gumbel_muzero
+
+CPU = torch.device("cpu")
+
+
+def test_steps_equal_the_networks(games, network, midgame):
+    seen = games[0].observe(midgame[0])
+    model = LatentModel(network, games[0].num_actions)
+    root = model.root(seen)
+    # Two steps from handles in another order, more of them than the table had room for.
+    parents = np.tile(root.node[::-1], 20)
+    first = model.step(parents, np.arange(len(parents)) % games[0].num_actions)
+    second = model.step(first.node[5:9], np.array([1, 0, 2, 3]))
+
+    with torch.no_grad():
+        latent = network.represent(ObservationTensors.of(seen, CPU))
+        for row in range(4):
+            here = 5 + row
+            chosen = parents[here]
+            alone = type(latent)(
+                latent.state[chosen, None], latent.actions[chosen, None], latent.action_mask[chosen, None]
+            )
+            for action in (here % games[0].num_actions, [1, 0, 2, 3][row]):
+                alone, reward = network.step(alone, torch.tensor([action]))
+            logits, value = network.predict(alone)
+            np.testing.assert_allclose(second.prior_logits[row], logits[0], atol=1e-5)
+            np.testing.assert_allclose(second.value[row], network.expectation(value)[0], atol=1e-5)
+            np.testing.assert_allclose(second.reward[row], network.expectation(reward)[0], atol=1e-5)
+
+
+def test_search_takes_legal_actions(games, network, midgame):
+    seen = games[1].observe(midgame[1])
+    model = LatentModel(network, games[1].num_actions)
+    result = gumbel_muzero(model, seen, num_simulations=12, seed=3)
+    assert seen.legal_mask[np.arange(4), result.action].all()
