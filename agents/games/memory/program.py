@@ -92,6 +92,8 @@ class Program:
             fast_bytes: how many of its bytes are in fast memory.
         """
         instruction = self.instructions[step]
-        slow_bytes = sum(access.num_bytes for access in (*instruction.reads, *instruction.writes)) - fast_bytes
+        slow_bytes = (
+            sum(access.num_bytes for access in (*instruction.reads, *instruction.writes)) - fast_bytes
+        )
         memory = slow_bytes / self.hardware.bw_slow + fast_bytes / self.hardware.bw_fast
         return max(instruction.flops / self.hardware.peak_flops, memory)

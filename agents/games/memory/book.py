@@ -1,0 +1,387 @@
+"""What has been planned so far: blocks of fast memory and copies of the one queue, in one journaled array.
+
+Everything that changes during play is one flat int64 array `words`, and each write to it is noted in `log` as
+(place, old value, new value). So a state is restored by running notes backwards and reached again by running
+them forwards; nothing is ever copied.
+
+Blocks lie in cells of a hierarchical time grid: a block no longer than a cell of level l is listed in the
+level-l cell of its start, so what overlaps an interval is found in a few cells of each level. Copies never
+overlap each other and form one list by start; each cell of a finer grid knows the last copy that starts in it.
+
+Times are nanoseconds of the planning clock, room in fast memory is counted in multiples of the alignment.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from agents.games.memory.compiled import part
+from agents.games.memory.tables import COPY_TIME, IS_STORED, NEVER, PLACES, Tables
+
+NONE = -1
+
+# Places of single numbers in `words`. The length of the log is the one that is not itself noted in it.
+POSITION, BLOCKS, COPIES, FIRST_COPY, SAVED, HASH_ONE, HASH_TWO, LOG_SIZE, SINGLES = range(9)
+
+# What a unit that is decided at once has been told.
+UNDECIDED, FAST, SLOW = range(3)
+
+LEVELS = 6
+"""Levels of the grid of blocks, each with cells four times as long as the one below."""
+COPY_CELLS = 4096
+"""About as many cells in the grid of copies."""
+ROOM = 256
+"""Log entries that the steps between two checks of the log's length never exceed."""
+
+
+class Book(NamedTuple):
+    """The array of everything that changes, and where in it things are."""
+
+    words: np.ndarray
+    """int64, all of the state."""
+    log: np.ndarray
+    """int64 [N, 3] place, old and new value of each write."""
+    keys: np.ndarray
+    """int64, scratch for sorting what lies in the way."""
+    block_unit: int
+    """Whose block it is."""
+    block_offset: int
+    """First place in fast memory."""
+    block_start: int
+    """When it is taken."""
+    block_end: int
+    """When it is free again."""
+    block_copy: int
+    """The copy that filled it, or `NONE` if an instruction did."""
+    block_back: int
+    """The copy that wrote it back, or `NONE`."""
+    block_cell: int
+    """Place of the head of the list that it is in."""
+    block_newer: int
+    """Neighbour in that list towards its head."""
+    block_older: int
+    """Neighbour in that list away from its head."""
+    copy_start: int
+    """When it starts."""
+    copy_end: int
+    """When it is done."""
+    copy_before: int
+    """The copy before it in the queue."""
+    copy_after: int
+    """The copy after it in the queue."""
+    copy_block: int
+    """The block that it fills or writes back."""
+    unit_run: int
+    """The block in which the unit could stay, or `NONE`."""
+    unit_stored: int
+    """When slow memory holds the unit's data; `NEVER` if it does not."""
+    unit_back: int
+    """The copy that wrote the unit back, or `NONE`."""
+    unit_decision: int
+    """`UNDECIDED`, or what the unit as a whole was told; `SLOW` also after a dead end."""
+    access_block: int
+    """The block that an access is served from, or `NONE`."""
+    step_fast: int
+    """Bytes of an instruction that are in fast memory."""
+    block_heads: int
+    """Newest block of each cell, level by level."""
+    copy_heads: int
+    """Last copy that starts in each cell."""
+    block_shift: int
+    """log2 of the length of a level-0 cell of blocks."""
+    copy_shift: int
+    """log2 of the length of a cell of copies."""
+    horizon: int
+    """The last time that the grids tell apart."""
+
+
+def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
+    """An empty plan for a program.
+
+    Args:
+        tables: the program.
+        log_entries: writes that the log can hold.
+    """
+    accesses, units, steps = len(tables.access), len(tables.unit), len(tables.compute_seconds)
+    blocks = accesses + units
+    horizon = int(tables.clock[-1]) + int(tables.unit[:, COPY_TIME].max(initial=1))
+    copy_shift = max(0, (horizon // COPY_CELLS).bit_length())
+    block_shift = max(0, (horizon >> (2 * (LEVELS - 1))).bit_length())
+    lengths = {
+        "singles": SINGLES,
+        **{name: blocks for name in Book._fields if name.startswith("block_")},
+        **{name: 2 * blocks for name in Book._fields if name.startswith("copy_")},
+        **{name: units for name in Book._fields if name.startswith("unit_")},
+        "access_block": accesses,
+        "step_fast": steps,
+        "block_heads": sum((horizon >> (block_shift + 2 * level)) + 1 for level in range(LEVELS)),
+        "copy_heads": (horizon >> copy_shift) + 1,
+        "block_shift": 0,
+        "copy_shift": 0,
+    }
+    places, total = {}, 0
+    for name, length in lengths.items():
+        places[name] = total
+        total += length
+    places.pop("singles")
+    places |= {"block_shift": block_shift, "copy_shift": copy_shift, "horizon": horizon}
+    book = Book(
+        words=np.full(total, NONE),
+        log=np.empty((log_entries, 3), dtype=np.int64),
+        keys=np.empty(blocks + 1, dtype=np.int64),
+        **places,
+    )
+    book.words[:SINGLES] = 0
+    book.words[FIRST_COPY] = NONE
+    book.words[book.step_fast : book.step_fast + steps] = 0
+    book.words[book.unit_decision : book.unit_decision + units] = UNDECIDED
+    book.words[book.unit_stored : book.unit_stored + units] = np.where(tables.unit[:, IS_STORED], 0, NEVER)
+    return book
+
+
+@part
+def write(book, place, value):
+    """Change one word and note it."""
+    entry = book.words[LOG_SIZE]
+    book.log[entry, 0] = place
+    book.log[entry, 1] = book.words[place]
+    book.log[entry, 2] = value
+    book.words[LOG_SIZE] = entry + 1
+    book.words[place] = value
+
+
+@part
+def undo(book, entry):
+    """Take back every write since the log had `entry` entries, and forget them."""
+    for index in range(book.words[LOG_SIZE] - 1, entry - 1, -1):
+        book.words[book.log[index, 0]] = book.log[index, 1]
+    book.words[LOG_SIZE] = entry
+
+
+@part
+def backward(book, first, last):
+    """Take back the writes of log entries [first, last), and keep them."""
+    for index in range(last - 1, first - 1, -1):
+        book.words[book.log[index, 0]] = book.log[index, 1]
+
+
+@part
+def forward(book, first, last):
+    """Do the writes of log entries [first, last) again."""
+    for index in range(first, last):
+        book.words[book.log[index, 0]] = book.log[index, 2]
+
+
+@part
+def _cell_of(book, start, end):
+    """Place of the head of the list for a block [start, end)."""
+    shift, head = book.block_shift, book.block_heads
+    for _ in range(LEVELS - 1):
+        if end - start <= 1 << shift:
+            break
+        head += (book.horizon >> shift) + 1
+        shift += 2
+    return head + (min(start, book.horizon) >> shift)
+
+
+@part
+def _enlist(book, block, start, end):
+    """Put a block at the head of the list of its cell."""
+    words = book.words
+    cell = _cell_of(book, start, end)
+    older = words[cell]
+    write(book, book.block_cell + block, cell)
+    write(book, book.block_newer + block, NONE)
+    write(book, book.block_older + block, older)
+    if older != NONE:
+        write(book, book.block_newer + older, block)
+    write(book, cell, block)
+
+
+@part
+def _delist(book, block):
+    words = book.words
+    newer, older = words[book.block_newer + block], words[book.block_older + block]
+    if newer == NONE:
+        write(book, words[book.block_cell + block], older)
+    else:
+        write(book, book.block_older + newer, older)
+    if older != NONE:
+        write(book, book.block_newer + older, newer)
+
+
+@part
+def add_block(book, unit, offset, start, end, copy):
+    """Take room for [start, end); return the new block."""
+    block = book.words[BLOCKS]
+    write(book, BLOCKS, block + 1)
+    write(book, book.block_unit + block, unit)
+    write(book, book.block_offset + block, offset)
+    write(book, book.block_start + block, start)
+    write(book, book.block_end + block, end)
+    write(book, book.block_copy + block, copy)
+    write(book, book.block_back + block, NONE)
+    _enlist(book, block, start, end)
+    return block
+
+
+@part
+def extend_block(book, block, end):
+    """Keep a block until `end`, if that is later than so far."""
+    words = book.words
+    if end <= words[book.block_end + block]:
+        return
+    start = words[book.block_start + block]
+    write(book, book.block_end + block, end)
+    if _cell_of(book, start, end) != words[book.block_cell + block]:
+        _delist(book, block)
+        _enlist(book, block, start, end)
+
+
+@part
+def gather(book, tables, start, end):
+    """Collect what is taken at any time in [start, end).
+
+    Returns:
+        Its number; keys[0 .. number) are first place * 2^31 + place after the last.
+    """
+    words, keys = book.words, book.keys
+    number = 0
+    shift, heads = book.block_shift, book.block_heads
+    for level in range(LEVELS):
+        last_cell = book.horizon >> shift
+        first = max(0, (min(start, book.horizon) >> shift) - 1) if level < LEVELS - 1 else 0
+        last = min(end - 1, book.horizon) >> shift
+        for cell in range(first, last + 1):
+            block = words[heads + cell]
+            while block != NONE:
+                if words[book.block_start + block] < end and words[book.block_end + block] > start:
+                    offset = words[book.block_offset + block]
+                    after = offset + tables.unit[words[book.block_unit + block], PLACES]
+                    keys[number] = (offset << 31) + after
+                    number += 1
+                block = words[book.block_older + block]
+        heads += last_cell + 1
+        shift += 2
+    return number
+
+
+@part
+def find_offset(book, tables, start, end, places):
+    """The lowest of the tightest gaps that is free throughout [start, end) (best fit), or `NONE`."""
+    keys = book.keys
+    number = gather(book, tables, start, end)
+    if number > 48:
+        keys[:number].sort()
+    else:
+        for index in range(1, number):
+            key = keys[index]
+            slot = index
+            while slot > 0 and keys[slot - 1] > key:
+                keys[slot] = keys[slot - 1]
+                slot -= 1
+            keys[slot] = key
+    best, best_gap, free_from = NONE, NEVER, 0
+    for index in range(number + 1):
+        offset = keys[index] >> 31 if index < number else tables.capacity
+        gap = offset - free_from
+        if gap >= places and gap < best_gap:
+            best, best_gap = free_from, gap
+        if index < number:
+            free_from = max(free_from, keys[index] & 0x7FFFFFFF)
+    return best
+
+
+@part
+def is_free(book, tables, offset, places, start, end):
+    """Whether [offset, offset + places) is free throughout [start, end)."""
+    keys = book.keys
+    for index in range(gather(book, tables, start, end)):
+        if keys[index] >> 31 < offset + places and keys[index] & 0x7FFFFFFF > offset:
+            return False
+    return True
+
+
+@part
+def can_extend(book, tables, block, end):
+    """Whether a block can be kept until `end`."""
+    words = book.words
+    now = words[book.block_end + block]
+    if end <= now:
+        return True
+    places = tables.unit[words[book.block_unit + block], PLACES]
+    return is_free(book, tables, words[book.block_offset + block], places, now, end)
+
+
+@part
+def _copy_before(book, time):
+    """The last copy that starts before `time`, or `NONE`."""
+    words = book.words
+    copy = NONE
+    for cell in range(min(time, book.horizon) >> book.copy_shift, -1, -1):
+        copy = words[book.copy_heads + cell]
+        if copy != NONE:
+            break
+    while copy != NONE and words[book.copy_start + copy] >= time:
+        copy = words[book.copy_before + copy]
+    return copy
+
+
+@part
+def latest_slot(book, earliest, deadline, length):
+    """The latest start of a free slot within [earliest, deadline], or `NONE`."""
+    words = book.words
+    end = deadline
+    copy = _copy_before(book, deadline)
+    while end - length >= earliest:
+        if copy == NONE or words[book.copy_end + copy] <= end - length:
+            return end - length
+        end = min(end, words[book.copy_start + copy])
+        copy = words[book.copy_before + copy]
+    return NONE
+
+
+@part
+def earliest_slot(book, earliest, deadline, length):
+    """The earliest start of a free slot within [earliest, deadline], or `NONE`."""
+    words = book.words
+    start = earliest
+    copy = _copy_before(book, earliest + 1)
+    if copy != NONE:
+        start = max(start, words[book.copy_end + copy])
+        copy = words[book.copy_after + copy]
+    else:
+        copy = words[FIRST_COPY]
+    while start + length <= deadline:
+        if copy == NONE or words[book.copy_start + copy] >= start + length:
+            return start
+        start = words[book.copy_end + copy]
+        copy = words[book.copy_after + copy]
+    return NONE
+
+
+@part
+def add_copy(book, start, length, block):
+    """Put a copy into a free slot of the queue; return it."""
+    words = book.words
+    copy = words[COPIES]
+    before = _copy_before(book, start + 1)
+    after = words[book.copy_after + before] if before != NONE else words[FIRST_COPY]
+    write(book, COPIES, copy + 1)
+    write(book, book.copy_start + copy, start)
+    write(book, book.copy_end + copy, start + length)
+    write(book, book.copy_before + copy, before)
+    write(book, book.copy_after + copy, after)
+    write(book, book.copy_block + copy, block)
+    if before != NONE:
+        write(book, book.copy_after + before, copy)
+    else:
+        write(book, FIRST_COPY, copy)
+    if after != NONE:
+        write(book, book.copy_before + after, copy)
+    cell = book.copy_heads + (min(start, book.horizon) >> book.copy_shift)
+    if words[cell] == NONE or words[book.copy_start + words[cell]] < start:
+        write(book, cell, copy)
+    return copy

@@ -1,0 +1,43 @@
+"""Numba kernels of this game, kept on disk for as long as no source of any of them changes.
+
+Numba itself looks only at the file of a kernel, not at those of the functions that it calls.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def part(function: Any) -> Any:
+    """Compile what kernels are put together from."""
+    return numba.njit(error_model="numpy")(function)
+
+
+def inlined(function: Any) -> Any:
+    """Compile a part that is too small for a call."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def kernel(function: Any) -> Any:
+    """Compile what Python calls, and keep it on disk."""
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    folder = Path(dispatcher.stats.cache_path)
+    stamp = folder / f"{function.__module__}.{function.__name__}.sources"
+    if not stamp.is_file() or stamp.read_text() != _sources():
+        for index in folder.glob(f"*.{function.__name__}-*.nbi"):
+            index.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(_sources())
+    return dispatcher
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A digest of everything in this folder that may be compiled into a kernel."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,156 @@
+"""Plans made at one go: in schedule order by a fixed preference, or unit by unit in a given order.
+
+Letters: A accesses, U units.
+"""
+
+from __future__ import annotations
+
+from agents.games.memory.book import (
+    BLOCKS,
+    COPIES,
+    FIRST_COPY,
+    HASH_ONE,
+    HASH_TWO,
+    LOG_SIZE,
+    NONE,
+    POSITION,
+    SAVED,
+    SLOW,
+    UNDECIDED,
+    undo,
+    write,
+)
+from agents.games.memory.compiled import kernel, part
+from agents.games.memory.rules import COPY, DROP, KEEP, attempt, finish, write_back
+from agents.games.memory.simulator import simulate
+from agents.games.memory.tables import (
+    FIRST,
+    IS_GROUP,
+    IS_OUTPUT,
+    IS_STORED,
+    IS_WRITE,
+    NEVER,
+    NEXT,
+    STEP,
+    UNIT,
+)
+
+ANY, DEFINED_SLOW, ALL_SLOW, WHOLE = range(4)
+"""How a unit is placed: any mix of memories; the same, but written to slow memory; in slow memory; or all of it
+kept in one block and, failing that, in slow memory."""
+
+
+@part
+def clear(book, tables):
+    """Make a book empty again."""
+    words = book.words
+    words[book.unit_run : book.step_fast] = NONE
+    words[book.step_fast : book.step_fast + len(tables.compute_seconds)] = 0
+    words[book.block_heads : book.copy_heads] = NONE
+    words[book.copy_heads :] = NONE
+    for unit in range(len(tables.unit)):
+        words[book.unit_decision + unit] = UNDECIDED
+        words[book.unit_stored + unit] = 0 if tables.unit[unit, IS_STORED] else NEVER
+    words[POSITION] = words[BLOCKS] = words[COPIES] = words[SAVED] = words[LOG_SIZE] = 0
+    words[HASH_ONE] = words[HASH_TWO] = 0
+    words[FIRST_COPY] = NONE
+
+
+@kernel
+def score(book, tables, copy_done, stalls):
+    """Simulated seconds of a finished plan; see `simulator.simulate`."""
+    return simulate(book, tables, copy_done, stalls)
+
+
+@kernel
+def play_in_order(book, tables, dropped, benefit, copies):
+    """Serve each access in schedule order from fast memory where that is allowed.
+
+    Args:
+        book: an empty plan; it receives the result.
+        tables: the program.
+        dropped: bool [U]; units that stay in slow memory.
+        benefit: float64 [A]; only accesses that gain anything are copied for, unless nothing else is allowed.
+        copies: False to copy for none.
+
+    Returns:
+        `NONE`, or the unit at whose access no action was left (SPEC section 6: drop it and play again).
+    """
+    clear(book, tables)
+    for unit in range(len(dropped)):
+        if dropped[unit]:
+            book.words[book.unit_decision + unit] = SLOW
+    for access in range(len(tables.access)):
+        book.words[LOG_SIZE] = 0
+        worth = copies and benefit[access] > 0
+        done = _try(book, tables, access, KEEP, NONE) or (worth and _try(book, tables, access, COPY, NONE))
+        done = done or _try(book, tables, access, DROP, NONE)
+        if not done and copies:
+            done = _try(book, tables, access, COPY, NONE)
+        if not done:
+            return tables.access[access, UNIT]
+    book.words[LOG_SIZE] = 0
+    return finish(book, tables)
+
+
+@part
+def _try(book, tables, access, action, look_ahead):
+    mark = book.words[LOG_SIZE]
+    if attempt(book, tables, access, action, look_ahead):
+        return True
+    undo(book, mark)
+    return False
+
+
+@kernel
+def place_in_order(book, tables, order, manner, allowed, benefit, residency, looks_ahead):
+    """Place units one after another, each as well as what was placed before lets it.
+
+    Args:
+        book: receives the plan.
+        tables: the program.
+        order: int64 [U] units, most important first.
+        manner: int64 [U] `ANY`, `DEFINED_SLOW`, `ALL_SLOW` or `WHOLE` for each unit.
+        allowed: int64 [A] bit mask of the actions that may be tried at each access; `DROP` always may.
+        benefit: float64 [A] accesses that gain nothing are not copied for.
+        residency: int64 [U] longest time between two uses for which the unit is kept in its block.
+        looks_ahead: whether to prefer room that stays free for the next uses.
+    """
+    clear(book, tables)
+    for unit in order:
+        book.words[LOG_SIZE] = 0
+        if tables.unit[unit, FIRST] == len(tables.access):
+            continue
+        first = manner[unit]
+        for attempted in (first, DEFINED_SLOW, ALL_SLOW):
+            if first == WHOLE and attempted == DEFINED_SLOW:
+                continue
+            if _place(book, tables, unit, attempted, allowed, benefit, residency[unit], looks_ahead):
+                break
+            undo(book, 0)
+
+
+@part
+def _place(book, tables, unit, manner, allowed, benefit, residency, looks_ahead):
+    """Place one unit; on False the caller undoes it."""
+    words = book.words
+    access = tables.unit[unit, FIRST]
+    look_ahead = residency if looks_ahead else NONE
+    while access != NONE:
+        run = words[book.unit_run + unit]
+        waits = run != NONE and not tables.unit[unit, IS_GROUP]
+        waits = waits and tables.clock[tables.access[access, STEP]] - words[book.block_end + run] > residency
+        fast = manner != ALL_SLOW and not (manner == DEFINED_SLOW and tables.access[access, IS_WRITE])
+        keeps = fast and not waits and (allowed[access] >> KEEP) & 1
+        copies = fast and benefit[access] > 0 and (allowed[access] >> COPY) & 1
+        copies = copies and (manner != WHOLE or access == tables.unit[unit, FIRST])
+        done = keeps and _try(book, tables, access, KEEP, look_ahead)
+        done = done or (copies and _try(book, tables, access, COPY, look_ahead))
+        if not done and manner == WHOLE and words[book.unit_decision + unit] == UNDECIDED:
+            return False
+        if not done and not _try(book, tables, access, DROP, NONE):
+            return False
+        access = tables.access[access, NEXT]
+    if tables.unit[unit, IS_OUTPUT] and words[book.unit_stored + unit] == NEVER:
+        return write_back(book, tables, unit, NEVER)
+    return True
