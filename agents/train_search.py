@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from agents.games.jobshop.instance import read_instance
+from agents.games.jobshop import instance as jobshop
+from agents.games.packing import instance as packing
 from agents.search_agent.games import SearchGame
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
+from agents.search_agent.packing import PackingSearchGame, random_packings
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import train_search
 from datasets.errors import run_command
@@ -33,8 +35,11 @@ def main() -> None:
 
 def training_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
     """The instances of a run."""
-    shops = [read_instance(path) for path in config.instances] or random_shops(NUM_RANDOM, config.seed)
-    return [JobShopSearchGame(shop) for shop in shops]
+    if config.game == "packing":
+        packings = [packing.read_instance(path) for path in config.instances]
+        return [PackingSearchGame(one) for one in packings or random_packings(NUM_RANDOM, config.seed)]
+    shops = [jobshop.read_instance(path) for path in config.instances]
+    return [JobShopSearchGame(one) for one in shops or random_shops(NUM_RANDOM, config.seed)]
 
 
 if __name__ == "__main__":

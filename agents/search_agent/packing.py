@@ -1,0 +1,95 @@
+"""Offset packing as the search agent plays it.
+
+Letters: B positions, N buffers (A = N actions), F numbers of a position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from agents.games.packing.features import FeatureExtractor
+from agents.games.packing.guides import UniformGuide
+from agents.games.packing.instance import PackingInstance
+from agents.games.packing.planning import PackingModel
+from agents.games.packing.rules import PackingRules
+from agents.search_agent.games import Guide
+from agents.search_agent.observation import Observation, observe
+
+RETURN_RANGE = (-2.0, 0.0)
+"""A game returns -peak / lower bound."""
+
+
+class PackingSearchGame:
+    """`games.SearchGame` of one instance: place buffers one on another, keep the peak low."""
+
+    return_range = RETURN_RANGE
+
+    def __init__(self, instance: PackingInstance) -> None:
+        self.instance = instance
+        self.rules = PackingRules(instance)
+        self._extract = FeatureExtractor(self.rules)
+        self.name = instance.name
+        self.num_actions = instance.num_buffers
+        self.unit = float(max(instance.lower_bound, 1))
+
+    def start(self, count: int) -> np.ndarray:
+        """Nothing placed yet, `count` times."""
+        return np.repeat(self.rules.start()[None], count, axis=0)
+
+    def observe(self, positions: np.ndarray) -> Observation:
+        """The packing, its buffers, its sections of time."""
+        features = self._extract(positions)
+        legal_mask = self.rules.legal_mask(positions)
+        return observe(features.overall, features.buffers, features.sections, legal_mask)
+
+    def step(
+        self, positions: np.ndarray, actions: Int[np.ndarray, " B"]
+    ) -> tuple[np.ndarray, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
+        """Place a buffer in each packing."""
+        after = positions.copy()
+        increase = self.rules.step(after, actions)
+        done = np.logical_not(self.rules.legal_mask(after).any(axis=1))
+        return after, -increase / self.unit, done
+
+    def model(self, guide: Guide | None) -> PackingModel:
+        """The exact rules."""
+        return PackingModel(self.instance, guide or UniformGuide(self.num_actions))
+
+    def score(self, total: float) -> float:
+        """The peak, in bytes."""
+        return -total * self.unit
+
+
+def random_packings(count: int, seed: int) -> list[PackingInstance]:
+    """Instances to learn from whose lowest peak is known: a rectangle of time and memory cut into buffers.
+
+    The rectangle is cut in two again and again, along time or along memory, so that nothing is wasted; the
+    lower bound, its height, can be reached. 20 to 80 buffers.
+    """
+    instances = []
+    for number in range(count):
+        random = np.random.default_rng((seed, number))
+        pieces = _cut(random, int(random.integers(20, 81)), length=1000, height=1 << 20)
+        order = random.permutation(len(pieces))
+        lower, upper, size = (np.array(column, dtype=np.int64)[order] for column in zip(*pieces, strict=True))
+        ids = tuple(str(place) for place in range(len(pieces)))
+        instances.append(PackingInstance(f"random-{len(pieces)}-{number}", ids, lower, upper, size))
+    return instances
+
+
+def _cut(random: np.random.Generator, count: int, length: int, height: int) -> list[tuple[int, int, int]]:
+    """(lower, upper, size) of the pieces; the largest is cut next, mostly across its longer side."""
+    pieces = [(0, length, height)]
+    while len(pieces) < count:
+        areas = [(upper - lower) / length * size / height for lower, upper, size in pieces]
+        lower, upper, size = pieces.pop(int(np.argmax(areas)))
+        along_time = random.random() < 0.5 + 0.4 * np.sign((upper - lower) / length - size / height)
+        share = random.uniform(0.2, 0.8)
+        if along_time:
+            middle = lower + max(1, round(share * (upper - lower)))
+            pieces += [(lower, middle, size), (middle, upper, size)]
+        else:
+            below = max(1, round(share * size))
+            pieces += [(lower, upper, below), (lower, upper, size - below)]
+    return pieces
