@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.games.memory.compiled import part
+from agents.games.memory.compiled import kernel, part
 from agents.games.memory.tables import COPY_TIME, IS_STORED, NEVER, PLACES, Tables
 
 NONE = -1
@@ -97,6 +97,10 @@ class Book(NamedTuple):
     """The last time that the grids tell apart."""
 
 
+_BLOCK_FIELDS = tuple(f"block_{name}" for name in "unit offset start end copy back cell newer older".split())
+_COPY_FIELDS = tuple(f"copy_{name}" for name in "start end before after block".split())
+
+
 def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
     """An empty plan for a program.
 
@@ -111,15 +115,13 @@ def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
     block_shift = max(0, (horizon >> (2 * (LEVELS - 1))).bit_length())
     lengths = {
         "singles": SINGLES,
-        **{name: blocks for name in Book._fields if name.startswith("block_")},
-        **{name: 2 * blocks for name in Book._fields if name.startswith("copy_")},
         **{name: units for name in Book._fields if name.startswith("unit_")},
         "access_block": accesses,
         "step_fast": steps,
         "block_heads": sum((horizon >> (block_shift + 2 * level)) + 1 for level in range(LEVELS)),
         "copy_heads": (horizon >> copy_shift) + 1,
-        "block_shift": 0,
-        "copy_shift": 0,
+        **dict.fromkeys(_BLOCK_FIELDS, blocks),
+        **dict.fromkeys(_COPY_FIELDS, 2 * blocks),
     }
     places, total = {}, 0
     for name, length in lengths.items():
@@ -133,12 +135,21 @@ def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
         keys=np.empty(blocks + 1, dtype=np.int64),
         **places,
     )
-    book.words[:SINGLES] = 0
-    book.words[FIRST_COPY] = NONE
-    book.words[book.step_fast : book.step_fast + steps] = 0
-    book.words[book.unit_decision : book.unit_decision + units] = UNDECIDED
-    book.words[book.unit_stored : book.unit_stored + units] = np.where(tables.unit[:, IS_STORED], 0, NEVER)
+    clear(book, tables)
     return book
+
+
+@kernel
+def clear(book, tables):
+    """Make a book empty; what old blocks and copies left behind is overwritten when there are new ones."""
+    words = book.words
+    words[SINGLES : book.block_unit] = NONE
+    words[book.step_fast : book.step_fast + len(tables.compute_seconds)] = 0
+    for unit in range(len(tables.unit)):
+        words[book.unit_decision + unit] = UNDECIDED
+        words[book.unit_stored + unit] = 0 if tables.unit[unit, IS_STORED] else NEVER
+    words[:SINGLES] = 0
+    words[FIRST_COPY] = NONE
 
 
 @part

@@ -6,19 +6,12 @@ Letters: A accesses, U units.
 from __future__ import annotations
 
 from agents.games.memory.book import (
-    BLOCKS,
-    COPIES,
-    FIRST_COPY,
-    HASH_ONE,
-    HASH_TWO,
     LOG_SIZE,
     NONE,
-    POSITION,
-    SAVED,
     SLOW,
     UNDECIDED,
+    clear,
     undo,
-    write,
 )
 from agents.games.memory.compiled import kernel, part
 from agents.games.memory.rules import COPY, DROP, KEEP, attempt, finish, write_back
@@ -27,7 +20,6 @@ from agents.games.memory.tables import (
     FIRST,
     IS_GROUP,
     IS_OUTPUT,
-    IS_STORED,
     IS_WRITE,
     NEVER,
     NEXT,
@@ -38,22 +30,6 @@ from agents.games.memory.tables import (
 ANY, DEFINED_SLOW, ALL_SLOW, WHOLE = range(4)
 """How a unit is placed: any mix of memories; the same, but written to slow memory; in slow memory; or all of it
 kept in one block and, failing that, in slow memory."""
-
-
-@part
-def clear(book, tables):
-    """Make a book empty again."""
-    words = book.words
-    words[book.unit_run : book.step_fast] = NONE
-    words[book.step_fast : book.step_fast + len(tables.compute_seconds)] = 0
-    words[book.block_heads : book.copy_heads] = NONE
-    words[book.copy_heads :] = NONE
-    for unit in range(len(tables.unit)):
-        words[book.unit_decision + unit] = UNDECIDED
-        words[book.unit_stored + unit] = 0 if tables.unit[unit, IS_STORED] else NEVER
-    words[POSITION] = words[BLOCKS] = words[COPIES] = words[SAVED] = words[LOG_SIZE] = 0
-    words[HASH_ONE] = words[HASH_TWO] = 0
-    words[FIRST_COPY] = NONE
 
 
 @kernel
