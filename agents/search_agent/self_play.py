@@ -5,6 +5,7 @@ Letters: B games, T moves, A actions, F numbers of a position.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,7 +66,13 @@ class Episode:
 
 
 def play(
-    game: SearchGame, network: SearchNetwork, config: PlayConfig, *, count: int, seed: int
+    game: SearchGame,
+    network: SearchNetwork,
+    config: PlayConfig,
+    *,
+    count: int,
+    seed: int,
+    deadline: float | None = None,
 ) -> list[Episode]:
     """Play an instance `count` times, side by side.
 
@@ -75,9 +82,10 @@ def play(
         config: how moves are chosen.
         count: B, games.
         seed: of all noise; game b of a seed is the same whatever the number of games.
+        deadline: give games up that are not over by then, on the clock of `time.perf_counter`.
 
     Returns:
-        The games, in order.
+        The games that were played to their end, in order.
     """
     positions = game.start(count)
     going = np.arange(count)
@@ -85,6 +93,9 @@ def play(
     model = planning_model(game, network, config)
     turn = 0
     while len(going):
+        if deadline is not None and time.perf_counter() > deadline:
+            moves = [made for b, made in enumerate(moves) if b not in going]
+            break
         seeds = np.array([np.random.SeedSequence((seed, int(b), turn)).generate_state(1)[0] for b in going])
         result = search(game, model, positions, config, seeds.astype(np.int64))
         after, reward, done = game.step(positions, result.action)
