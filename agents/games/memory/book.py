@@ -32,7 +32,7 @@ LEVELS = 6
 """Levels of the grid of blocks, each with cells four times as long as the one below."""
 COPY_CELLS = 4096
 """About as many cells in the grid of copies."""
-ROOM = 256
+ROOM = 512
 """Log entries that the steps between two checks of the log's length never exceed."""
 
 
@@ -83,6 +83,8 @@ class Book(NamedTuple):
     """`UNDECIDED`, or what the unit as a whole was told; `SLOW` also after a dead end."""
     access_block: int
     """The block that an access is served from, or `NONE`."""
+    access_action: int
+    """The action taken at an access."""
     step_fast: int
     """Bytes of an instruction that are in fast memory."""
     block_heads: int
@@ -117,6 +119,7 @@ def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
         "singles": SINGLES,
         **{name: units for name in Book._fields if name.startswith("unit_")},
         "access_block": accesses,
+        "access_action": accesses,
         "step_fast": steps,
         "block_heads": sum((horizon >> (block_shift + 2 * level)) + 1 for level in range(LEVELS)),
         "copy_heads": (horizon >> copy_shift) + 1,

@@ -18,11 +18,6 @@ def part(function: Any) -> Any:
     return numba.njit(error_model="numpy")(function)
 
 
-def inlined(function: Any) -> Any:
-    """Compile a part that is too small for a call."""
-    return numba.njit(inline="always", error_model="numpy")(function)
-
-
 def kernel(function: Any) -> Any:
     """Compile what Python calls, and keep it on disk."""
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
@@ -38,6 +33,6 @@ def kernel(function: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """A digest of everything in this folder that may be compiled into a kernel."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    """A digest of every file of this folder that holds functions for kernels, or their constants."""
+    texts = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    return sha256(b"".join(text for text in texts if b"memory.compiled" in text)).hexdigest()

@@ -300,6 +300,7 @@ def attempt(book, tables, access, action, look_ahead):
         )
     if done:
         write(book, POSITION, access + 1)
+        write(book, book.access_action + access, action)
         if decision == SLOW and not tables.unit[unit, IS_GROUP] and tables.access[access, NEXT] == NONE:
             toggle(book, DROPPED_FACT, unit, 0, 0)
     return done

@@ -3,7 +3,8 @@
 Letters: A accesses that move bytes, in schedule order; U units; T instructions.
 
 A *unit* is what is decided together: a buffer of its own, or an alias group (pinned buffers without a group
-are groups of one). All times are integer nanoseconds of the planning clock of SPEC section 3.
+are groups of one). All times are integer nanoseconds of the planning clock of SPEC section 3. The names of
+columns are constants of the kernels, so `memory.compiled` counts this file among their sources.
 """
 
 from __future__ import annotations
