@@ -44,6 +44,7 @@ from world_model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from world_model.distributed import Processes
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig, compute_loss
 from world_model.recipes import RECIPES, finetuning
@@ -266,7 +267,7 @@ def losses(path: Path, held_out: Path) -> dict[str, float]:
     checkpoint = load_checkpoint(path)
     assert checkpoint.model is not None
     store = EpisodeStore(held_out)
-    data = open_data(replace(RECIPES["tiny"], data=(held_out,), held_out_fraction=0.0))
+    data = open_data(replace(RECIPES["tiny"], data=(held_out,), held_out_fraction=0.0), Processes())
     set_backgrounds(checkpoint.tokenizer, data)
     cache = build_token_cache(store, checkpoint.tokenizer, progress=False)
     sampling = SamplingConfig(batch_size=32, held_out_fraction=0.0)

@@ -33,7 +33,7 @@ from datasets.segments import (
 from datasets.store import EpisodeInfo, EpisodeStore
 from datasets.tokens import TokenCache
 
-__all__ = ["FrameBatch", "FrameSampler", "SamplingConfig", "SegmentSampler", "batches"]
+__all__ = ["FrameBatch", "FrameSampler", "Parts", "SamplingConfig", "SegmentSampler", "batches"]
 
 _BYTES_PER_FRAME = 84 * 84
 _SEGMENT_STREAM, _FRAME_STREAM = 0, 1
@@ -41,6 +41,7 @@ _SEGMENT_STREAM, _FRAME_STREAM = 0, 1
 _SPLIT_STREAMS: dict[Split, int] = {"train": 0, "held_out": 2, "all": 0}
 
 _Item = TypeVar("_Item", bound=Batch | FrameBatch, covariant=True)
+_Whole = TypeVar("_Whole", covariant=True)
 
 
 class SegmentSampler:
@@ -67,7 +68,8 @@ class SegmentSampler:
         split: Split = "train",
     ) -> None:
         _check_caches(stores, caches)
-        self._segments = segments
+        self.segments = segments
+        """How episodes become segments."""
         self._caches = list(caches)
         infos = _all_episodes(stores)
         self._lengths = np.array([info.length for info in infos])
@@ -98,10 +100,10 @@ class SegmentSampler:
 
     def load(self, indices: Int[np.ndarray, "B"]) -> Batch:
         """Read the segments of these numbers."""
-        length = self._segments.segment_length
+        length = self.segments.segment_length
         episode, number = self.mixture.locate(indices)
         steps = self._lengths[episode]
-        start = segment_starts(steps, number, self._segments)
+        start = segment_starts(steps, number, self.segments)
         step = start[:, None] + np.arange(length)
         mask = (step >= 0) & (step < steps[:, None])
         row = self._offsets[episode][:, None] + np.clip(step, 0, steps[:, None] - 1)
@@ -196,27 +198,50 @@ class FrameSampler:
         return frames
 
 
-class _Sampler(Protocol[_Item]):
-    def batch(self, step: int) -> _Item: ...
+class Parts(Generic[_Item]):
+    """Parts of the batch of each step: what one of several processes loads, or computes one after the other.
+
+    Args:
+        sampler: draws whole batches.
+        parts: the rows of each part.
+    """
+
+    def __init__(self, sampler: _Loader[_Item], parts: Sequence[range]) -> None:
+        self._sampler, self._parts = sampler, tuple(parts)
+
+    def batch(self, step: int) -> tuple[_Item, ...]:
+        """The parts of the batch of a step; nothing else of it is read."""
+        indices = self._sampler.indices(step)
+        return tuple(self._sampler.load(indices[rows.start : rows.stop : rows.step]) for rows in self._parts)
 
 
-class _Steps(Dataset, Generic[_Item]):
+class _Loader(Protocol[_Item]):
+    def indices(self, step: int) -> Int[np.ndarray, "B"]: ...
+
+    def load(self, indices: Int[np.ndarray, "B"]) -> _Item: ...
+
+
+class _Sampler(Protocol[_Whole]):
+    def batch(self, step: int) -> _Whole: ...
+
+
+class _Steps(Dataset, Generic[_Whole]):
     """A sampler as a DataLoader's workers read it: item `s` is the batch of step `s`."""
 
-    def __init__(self, sampler: _Sampler[_Item]) -> None:
+    def __init__(self, sampler: _Sampler[_Whole]) -> None:
         self._sampler = sampler
 
-    def __getitem__(self, step: int) -> _Item:
+    def __getitem__(self, step: int) -> _Whole:
         return self._sampler.batch(step)
 
 
 def batches(
-    sampler: _Sampler[_Item], start_step: int, stop_step: int, num_workers: int = 0, pin_memory: bool = False
-) -> Iterator[_Item]:
+    sampler: _Sampler[_Whole], start_step: int, stop_step: int, num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[_Whole]:
     """The batches of steps `start_step` to `stop_step` (exclusive), the same for any number of workers.
 
     Args:
-        sampler: a `SegmentSampler` or `FrameSampler`.
+        sampler: a `SegmentSampler`, a `FrameSampler`, or `Parts` of one.
         start_step: first step.
         stop_step: one past the last step.
         num_workers: processes that load ahead; 0 loads each batch in this one when it is asked for.

@@ -8,6 +8,9 @@ A checkpoint directory holds
     optimizer.safetensors  moments of the optimiser, keyed `<parameter>.<moment>` (absent in exports)
     manifest.json          size and SHA-256 of each of the files above, written last
 
+Of a run of several processes, a folder `sharded` stands in place of the safetensors files (see `shards.py`).
+`python -m world_model.export` makes the files above of it.
+
 It is written beside its final name and renamed in place. Loading verifies the manifest first, so a
 truncated or altered file is named instead of half-loaded. No file is a pickle.
 """
@@ -31,6 +34,8 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.files import replace_directory
+from world_model.optimizer_state import optimizer_tensors, restore_optimizer  # noqa: F401 (for agents.search_agent)
+from world_model.shards import read_shards
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TokenizerConfig
 from world_model.world_action_model import WorldActionConfig, WorldActionModel
@@ -39,6 +44,10 @@ FORMAT = "worldbeam-checkpoint"
 VERSION = 1
 STEP_NAME = re.compile(r"step_(\d{8})")
 ConfigType = TypeVar("ConfigType")
+
+
+SHARDS = "sharded"
+"""Folder of the tensors that several processes wrote."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ def save_checkpoint(
     model: WorldActionModel | None,
     optimizer: Mapping[str, Tensor],
     training: Mapping[str, Any],
+    phase: str | None = None,
+    held_out_loss: float | None = None,
 ) -> None:
     """Write a checkpoint directory beside `path` and rename it in place.
 
@@ -75,29 +86,56 @@ def save_checkpoint(
         step: optimisation steps done.
         tokenizer: saved with its configuration.
         model: saved with its configuration, or None.
-        optimizer: tensors by name (see `optimizer_tensors`); may be empty.
+        optimizer: tensors by name (see `optimizer_state.py`); may be empty.
         training: the resolved training configuration, as plain JSON.
+        phase: the phase that the last step belongs to.
+        held_out_loss: loss on held-out episodes, if it was measured just then; comparable within a phase.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; an existing checkpoint stays.
     """
-    config = {
-        "format": FORMAT,
-        "version": VERSION,
-        "step": step,
-        "tokenizer": asdict(tokenizer.config),
-        "model": asdict(model.config) if model is not None else None,
-        "training": dict(training),
-    }
     with replace_directory(path) as directory:
         _save_tensors(directory / "tokenizer.safetensors", tokenizer.state_dict(), path)
         if model is not None:
             _save_tensors(directory / "model.safetensors", model.state_dict(), path)
         if optimizer:
             _save_tensors(directory / "optimizer.safetensors", optimizer, path)
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        files = {file.name: _fingerprint(file) for file in sorted(directory.iterdir())}
-        (directory / "manifest.json").write_text(json.dumps(files, indent=2) + "\n")
+        seal_checkpoint(
+            directory,
+            step=step,
+            tokenizer=tokenizer,
+            model=model,
+            training=training,
+            phase=phase,
+            held_out_loss=held_out_loss,
+        )
+
+
+def seal_checkpoint(
+    directory: Path,
+    *,
+    step: int,
+    tokenizer: Tokenizer,
+    model: WorldActionModel | None,
+    training: Mapping[str, Any],
+    phase: str | None,
+    held_out_loss: float | None,
+) -> None:
+    """Add to a directory of tensors what makes it a checkpoint; arguments as of `save_checkpoint`."""
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "step": step,
+        "phase": phase,
+        "held_out_loss": held_out_loss,
+        "tokenizer": asdict(tokenizer.config),
+        "model": asdict(model.config) if model is not None else None,
+        "training": dict(training),
+    }
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    written = sorted(file for file in directory.rglob("*") if file.is_file())
+    files = {file.relative_to(directory).as_posix(): _fingerprint(file) for file in written}
+    (directory / "manifest.json").write_text(json.dumps(files, indent=2) + "\n")
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -119,20 +157,21 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"{path}/config.json: format {config.get('format')!r} version {config.get('version')!r} is not "
             f"{FORMAT!r} version {VERSION}; convert the checkpoint or use the release that wrote it"
         )
-    tokenizer = Tokenizer(config_from_json(TokenizerConfig, config["tokenizer"], path / "config.json"))
-    _load_module(tokenizer, path / "tokenizer.safetensors")
+    source = path / "config.json"
+    tensors = _read_tensors(path)
+    tokenizer = Tokenizer(config_from_json(TokenizerConfig, config["tokenizer"], source))
+    _load_module(tokenizer, tensors["tokenizer"], path / "tokenizer")
     model = None
     if config["model"] is not None:
-        model = WorldActionModel(config_from_json(WorldActionConfig, config["model"], path / "config.json"))
-        _load_module(model, path / "model.safetensors")
+        model = WorldActionModel(config_from_json(WorldActionConfig, config["model"], source))
+        _load_module(model, tensors["model"], path / "model")
         model.to(device).eval()
-    optimizer_file = path / "optimizer.safetensors"
     return Checkpoint(
         path=path,
         step=config["step"],
         tokenizer=tokenizer.to(device).eval(),
         model=model,
-        optimizer=load_file(optimizer_file) if optimizer_file.exists() else {},
+        optimizer=tensors["optimizer"],
         training=config["training"],
     )
 
@@ -154,10 +193,24 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     )
 
 
+def best_checkpoint(run: str | Path) -> Path | None:
+    """The checkpoint of the newest one's phase with the lowest held-out loss; None if none was measured."""
+    paths = list_checkpoints(run)
+    configs = [json.loads((path / "config.json").read_text()) for path in paths]
+    measured = [
+        (config["held_out_loss"], path)
+        for path, config in zip(paths, configs, strict=True)
+        if config.get("held_out_loss") is not None and config["phase"] == configs[-1]["phase"]
+    ]
+    return min(measured)[1] if measured else None
+
+
 def prune_checkpoints(run: str | Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints of a run."""
+    """Delete all but the newest `keep` checkpoints of a run and the best."""
+    best = best_checkpoint(run)
     for path in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(path)
+        if path != best:
+            shutil.rmtree(path)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -177,52 +230,18 @@ def find_checkpoint(path: str | Path) -> Path:
     return checkpoints[-1]
 
 
-def config_from_json(kind: type[ConfigType], fields: Mapping[str, Any], source: Path) -> ConfigType:
+def config_from_json(kind: type[ConfigType], content: Mapping[str, Any], source: Path) -> ConfigType:
     """Rebuild a frozen configuration dataclass from plain JSON.
 
     Raises:
         UserError: a field is missing, unknown or of the wrong type; names `source` and the field.
     """
     try:
-        return dacite.from_dict(kind, dict(fields), dacite.Config(strict=True, cast=[tuple, Path]))
+        return dacite.from_dict(kind, dict(content), dacite.Config(strict=True, cast=[tuple, Path]))
     except dacite.DaciteError as error:
         raise UserError(
             f"{source}: {kind.__name__}: {error}; use the release that wrote this file"
         ) from error
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's moments as `<parameter>.<moment>` tensors, ready for `save_checkpoint`."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
-    return {
-        f"{names[parameter]}.{moment}": value.detach().cpu().contiguous()
-        for parameter, moments in optimizer.state.items()
-        for moment, value in moments.items()
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]
-) -> None:
-    """Put moments from `optimizer_tensors` back; parameters and groups must be as when saved.
-
-    Raises:
-        UserError: a moment belongs to no parameter of `module`.
-    """
-    moments: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        parameter, moment = key.rsplit(".", 1)
-        moments.setdefault(parameter, {})[moment] = value
-    state = optimizer.state_dict()
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    unknown = sorted(set(moments) - set(order))
-    if unknown:
-        raise UserError(
-            f"optimizer.safetensors: moments of unknown parameter {unknown[0]!r}; resume with the same model"
-        )
-    state["state"] = {index: moments[name] for index, name in enumerate(order) if name in moments}
-    optimizer.load_state_dict(state)
 
 
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor], target: Path) -> None:
@@ -234,13 +253,27 @@ def _save_tensors(file: Path, tensors: Mapping[str, Tensor], target: Path) -> No
         ) from error
 
 
-def _load_module(module: nn.Module, file: Path) -> None:
-    try:
-        found = load_file(file)
-    except SafetensorError as error:
-        raise UserError(
-            f"{file}: not a readable safetensors file ({error}); use another checkpoint"
-        ) from error
+def _read_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of tokenizer, model and optimiser; empty where there are none."""
+    found: dict[str, dict[str, Tensor]] = {"tokenizer": {}, "model": {}, "optimizer": {}}
+    if (path / SHARDS).is_dir():
+        for key, tensor in read_shards(path / SHARDS).items():
+            part, name = key.split(".", 1)
+            found[part][name] = tensor
+        return found
+    for part in found:
+        file = path / f"{part}.safetensors"
+        if file.exists():
+            try:
+                found[part] = load_file(file)
+            except SafetensorError as error:
+                raise UserError(
+                    f"{file}: not a readable safetensors file ({error}); use another checkpoint"
+                ) from error
+    return found
+
+
+def _load_module(module: nn.Module, found: Mapping[str, Tensor], file: Path) -> None:
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in found:

@@ -5,21 +5,23 @@ Letters: B rows, L steps of a segment, K tokens a frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.errors import UserError
-from datasets.sampling import FrameSampler, SegmentSampler, batches
+from datasets.sampling import FrameSampler, Parts, SegmentSampler, batches
 from datasets.segments import Batch, FrameBatch
+from world_model.distributed import Processes, whole_model
 from world_model.dreams import dream_strip, reconstruction_strip
 from world_model.imagination import ImaginationConfig, imagine
-from world_model.lora import has_adapters, plain_model
-from world_model.losses import LossConfig, compute_loss
+from world_model.lora import plain_model
+from world_model.loss_counts import LossCounts
+from world_model.losses import LossConfig, compute_loss, count_losses, counted
 from world_model.token_statistics import TokenStatistics, token_statistics
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import tokenizer_loss
@@ -32,30 +34,74 @@ SHOWN_FRAMES = 8
 """Frames in a picture of reconstructions."""
 
 
+@dataclass(frozen=True, eq=False)
+class FramePart:
+    """A part of a batch of frames, as the objective takes it."""
+
+    batch: FrameBatch
+    """On the training device."""
+    rows: range
+    """Which frames of the batch they are."""
+    share: float
+    """Frames of this part for each that a process computes on average."""
+
+
+class TokenizerObjective(nn.Module):
+    """Reconstruction and commitment; see `tokenizer_loss`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    @property
+    def all_used(self) -> bool:
+        """Whether the loss depends on all weights."""
+        return True
+
+    def forward(self, part: FramePart, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a part, and scalars to log."""
+        output = tokenizer_loss(
+            self.tokenizer, part.batch.frames, part.batch.task_id, generator=generator, rows=part.rows
+        )
+        return output.total * part.share, {name: term * part.share for name, term in output.terms.items()}
+
+
 class TokenizerLearner:
     """Trains the tokenizer to redraw single frames."""
 
     module: Tokenizer
 
     def __init__(
-        self, tokenizer: Tokenizer, train: FrameSampler, held_out: FrameSampler | None, num_workers: int
+        self,
+        tokenizer: Tokenizer,
+        train: FrameSampler,
+        held_out: FrameSampler | None,
+        num_workers: int,
+        parts: tuple[range, ...],
+        processes: Processes,
     ) -> None:
         self.module = tokenizer
+        self.objective = TokenizerObjective(tokenizer)
+        self.tokens_per_step = parts[0].stop * tokenizer.config.tokens_per_frame
         self._train, self._held_out, self._num_workers = train, held_out, num_workers
+        self.parts, self._processes = parts, processes
         self._device = tokenizer.device
 
-    def batches(self, start: int, stop: int) -> Iterator[FrameBatch]:
+    def batches(self, start: int, stop: int) -> Iterator[tuple[FrameBatch, ...]]:
         """Frames of the steps `start` to `stop`."""
-        return batches(self._train, start, stop, self._num_workers)
+        pinned = self._device.type == "cuda"
+        return batches(Parts(self._train, self.parts), start, stop, self._num_workers, pinned)
 
-    def loss(
-        self, batch: FrameBatch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float], int]:
-        """Reconstruction and commitment; see `tokenizer_loss`."""
-        batch = batch.to(self._device)
-        output = tokenizer_loss(self.module, batch.frames, batch.task_id, generator=generator)
-        scalars = {name: term.item() for name, term in output.terms.items()}
-        return output.total, scalars, len(batch.frames) * self.module.config.tokens_per_frame
+    def prepare(self, parts: Sequence[FrameBatch], step: int) -> list[FramePart]:
+        """The frames on their device, with their weight in the mean."""
+        return [
+            FramePart(
+                batch.to(self._device, non_blocking=True),
+                rows,
+                len(rows) * self._processes.size / rows.stop,
+            )
+            for rows, batch in zip(self.parts, parts, strict=True)
+        ]
 
     def after_step(self, step: int) -> None:
         """Nothing follows a step."""
@@ -90,6 +136,46 @@ class TokenizerLearner:
             print(f"WARNING: the tokenizer has collapsed: {statistics.advice()}")
 
 
+@dataclass(frozen=True, eq=False)
+class SegmentPart:
+    """A part of a batch of segments, as the objective takes it."""
+
+    batch: Batch
+    """Real segments, on the training device."""
+    imagined: Batch | None
+    """Some of them continued by the model, for its Q head to learn from."""
+    counts: LossCounts | None
+    """What to divide by; None if the part is the whole batch."""
+    scalars: Mapping[str, Tensor]
+    """What is known before the loss, to log with it."""
+
+
+class WorldObjective(nn.Module):
+    """World part, and with `train_q` the temporal difference and the conservative penalty."""
+
+    def __init__(self, model: WorldActionModel, config: LossConfig, *, train_q: bool) -> None:
+        super().__init__()
+        self.model, self.config, self.train_q = model, config, train_q
+
+    @property
+    def all_used(self) -> bool:
+        """Whether the loss depends on all weights."""
+        return self.train_q and self.model.config.use_task_embedding
+
+    def forward(self, part: SegmentPart, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a part, and scalars to log."""
+        output = compute_loss(
+            self.model,
+            part.batch,
+            self.config,
+            train_q=self.train_q,
+            imagined=part.imagined,
+            generator=generator,
+            counts=part.counts,
+        )
+        return output.total, {**output.named(), **part.scalars}
+
+
 class WorldLearner:
     """Trains the world-action model on segments of tokens, with or without its Q head.
 
@@ -112,54 +198,68 @@ class WorldLearner:
         target_update_every: int,
         first_step: int,
         num_workers: int,
+        parts: tuple[range, ...],
+        processes: Processes,
     ) -> None:
         self.module = model
+        self.objective = WorldObjective(model, config, train_q=train_q)
+        self.tokens_per_step = parts[0].stop * train.segments.segment_length * model.config.block_tokens
         self._tokenizer, self._train, self._held_out = tokenizer, train, held_out
         self._config, self._train_q, self._num_workers = config, train_q, num_workers
         self._imagination, self._imagine_from = imagination, imagine_from
-        self._merged = plain_model(model) if has_adapters(model) else None
+        self.parts, self._processes = parts, processes
+        self._copy: WorldActionModel | None = None
         self._target_update_every, self._first_step = target_update_every, first_step
         self._device = model.position_embedding.weight.device
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, ...]]:
         """Segments of the steps `start` to `stop`."""
-        return batches(self._train, start, stop, self._num_workers)
+        pinned = self._device.type == "cuda"
+        return batches(Parts(self._train, self.parts), start, stop, self._num_workers, pinned)
 
-    def loss(
-        self, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float], int]:
-        """World part, and with `train_q` the temporal difference and the conservative penalty."""
-        batch = batch.to(self._device)
-        return self._loss(batch, self._imagined(batch, step), generator)
+    def prepare(self, parts: Sequence[Batch], step: int) -> list[SegmentPart]:
+        """The segments on their device, some continued, with the counts of all processes."""
+        real = [batch.to(self._device, non_blocking=True) for batch in parts]
+        imagines = self._train_q and self._imagination.share > 0 and step >= self._imagine_from
+        imagined = self._imagine(real) if imagines else [None] * len(real)
+        each = [count_losses(*pair, self._config).stacked() for pair in zip(real, imagined, strict=True)]
+        own = torch.stack(each).sum(0)
+        counts = LossCounts(*self._processes.total(own) / self._processes.size)
+        return [
+            SegmentPart(batch, more, counts, self._scalars(more) if imagines else {})
+            for batch, more in zip(real, imagined, strict=True)
+        ]
 
-    def _loss(
-        self, batch: Batch, imagined: Batch | None, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float], int]:
-        output = compute_loss(
-            self.module, batch, self._config, train_q=self._train_q, imagined=imagined, generator=generator
-        )
-        tokens = batch.actions.numel() * (self.module.config.tokens_per_frame + 1)
-        scalars = output.scalars()
-        if imagined is not None:
-            scalars["imagined_segments"] = len(imagined.mask)
-        return output.total, scalars, tokens
+    def _scalars(self, imagined: Batch | None) -> dict[str, Tensor]:
+        number = 0 if imagined is None else len(imagined.mask)
+        # Numbers are averaged over the processes, and this one is of all of them together.
+        return {"imagined_segments": torch.tensor(float(number * self._processes.size), device=self._device)}
 
-    def _imagined(self, batch: Batch, step: int) -> Batch | None:
+    def _imagine(self, parts: Sequence[Batch]) -> list[Batch | None]:
         """The first segments of a batch, continued in the model; a batch is drawn at random, so any are."""
-        count = round(self._imagination.share * len(batch.mask))
-        if not (self._train_q and count) or step < self._imagine_from:
-            return None
-        return imagine(
-            self._plain_model(),
-            Batch(*(getattr(batch, field.name)[:count] for field in fields(Batch))),
-            self._imagination,
-            discount=self._config.discount,
-            published_semantics=self._config.published_semantics,
-        )
+        model = self._plain_model()
+        found: list[Batch | None] = []
+        for rows, batch in zip(self.parts, parts, strict=True):
+            chosen = range(rows.start, round(self._imagination.share * rows.stop), rows.step)
+            first = Batch(*(getattr(batch, field.name)[: len(chosen)] for field in fields(Batch)))
+            found.append(
+                imagine(
+                    model,
+                    first,
+                    self._imagination,
+                    discount=self._config.discount,
+                    published_semantics=self._config.published_semantics,
+                )
+                if chosen
+                else None
+            )
+        return found
 
     def _plain_model(self) -> WorldActionModel:
-        """The model as planners take it, without adapters."""
-        return plain_model(self.module, into=self._merged)
+        """The model as planners take it, without shards or adapters."""
+        model = plain_model(whole_model(self.module, into=self._copy), into=self._copy)
+        self._copy = None if model is self.module else model
+        return model
 
     def after_step(self, step: int) -> None:
         """Copy the Q head into the target head every so many steps of the phase."""
@@ -173,8 +273,9 @@ class WorldLearner:
         found: dict[str, list[float]] = {}
         for step in range(HELD_OUT_BATCHES):
             generator = torch.Generator().manual_seed(step)
-            _, scalars, _ = self._loss(self._held_out.batch(step).to(self._device), None, generator)
-            for name, value in scalars.items():
+            batch = self._held_out.batch(step).to(self._device)
+            _, scalars = self.objective(SegmentPart(batch, None, None, {}), generator)
+            for name, value in counted({name: value.item() for name, value in scalars.items()}).items():
                 found.setdefault(name, []).append(value)
         # A statistic of something rare is missing where a batch holds none of it.
         return {name: sum(values) / len(values) for name, values in found.items()}

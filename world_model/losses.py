@@ -9,6 +9,7 @@ Pretraining" (arXiv 2410.00564).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datasets.errors import UserError
 from datasets.segments import Batch
+from world_model.loss_counts import LossCounts, next_in_sequence, predicted_tokens
 from world_model.q_losses import (
     QEstimate,
     at_action,
@@ -117,19 +119,22 @@ class LossOutput:
     statistics: LossStatistics
     """What else the same pass shows."""
 
-    def scalars(self) -> dict[str, float]:
-        """Everything for a log, in one copy from the device; what was not computed or counted is left out."""
+    def named(self) -> dict[str, Tensor]:
+        """Everything computed, by its name in a log."""
         named: dict[str, Tensor | None] = {"loss/total": self.total}
         for group, part in (("loss", self.terms), ("statistics", self.statistics)):
             named |= {f"{group}/{field.name}": getattr(part, field.name) for field in fields(part)}
-        computed = {name: value.detach().float() for name, value in named.items() if value is not None}
-        values = torch.stack(list(computed.values())).tolist()
-        # A loss that is not a number must be seen; a share of nothing need not.
-        return {
-            name: value
-            for name, value in zip(computed, values, strict=True)
-            if name.startswith("loss/") or value == value
-        }
+        return {name: value.detach().float() for name, value in named.items() if value is not None}
+
+    def scalars(self) -> dict[str, float]:
+        """Everything for a log, in one copy from the device; what was not computed or counted is left out."""
+        computed = self.named()
+        return counted(dict(zip(computed, torch.stack(list(computed.values())).tolist(), strict=True)))
+
+
+def counted(scalars: Mapping[str, float]) -> dict[str, float]:
+    """Scalars without the shares of nothing; a loss that is not a number must be seen."""
+    return {name: value for name, value in scalars.items() if "loss" in name or value == value}
 
 
 def compute_loss(
@@ -140,6 +145,7 @@ def compute_loss(
     train_q: bool,
     imagined: Batch | None = None,
     generator: Generator | None = None,
+    counts: LossCounts | None = None,
 ) -> LossOutput:
     """The loss of one optimisation step.
 
@@ -157,6 +163,7 @@ def compute_loss(
         train_q: join the Q head.
         imagined: segments of the same length, for the Q head alone.
         generator: on the CPU; where `use_rem` draws from.
+        counts: what to divide by, if the batch is a part of a larger one; by default its own counts.
 
     Raises:
         UserError: a batch has no real step.
@@ -167,10 +174,11 @@ def compute_loss(
     for name, part in (("batch", batch), ("imagined batch", imagined)):
         if part is not None and not part.mask.any():
             raise UserError(f"the {name} is all padding; check that the store's episodes have steps")
+    counts = counts or count_losses(batch, imagined, config)
     everything = batch if imagined is None else _joined(batch, imagined)
     hidden = _hidden(model, everything)
     num_real = len(batch.mask)
-    terms, statistics = _world_part(model, hidden[:num_real], batch, config)
+    terms, statistics = _world_part(model, hidden[:num_real], batch, config, counts)
     total = terms.observation + terms.reward + terms.end
     if not train_q:
         return LossOutput(total, terms, statistics)
@@ -184,16 +192,18 @@ def compute_loss(
     errors = td_error(
         online, target, everything.actions, everything.legal_mask, backup, atoms, double_q=config.double_q
     )
-    td = masked_mean(errors, backup.mask)
+    td = masked_mean(errors, backup.mask, counts.backups)
     total = config.supervised_weight * total + td
     taken = at_action(online.values, everything.actions)
-    statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask).detach())
+    statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td), statistics)
 
-    negative = masked_mean(_pushed_down(online, logits, everything, config), everything.mask)
-    pushed_up = num_real if config.penalty == "combo" else len(taken)
-    positive = masked_mean(taken[:pushed_up], everything.mask[:pushed_up])
+    pushed_down = _pushed_down(online, logits, everything, config)
+    negative = masked_mean(pushed_down, everything.mask, counts.all_steps)
+    positive = masked_mean(taken, everything.mask, counts.all_steps)
+    if config.penalty == "combo":
+        positive = masked_mean(taken[:num_real], batch.mask, counts.steps)
     penalty = negative - positive
     return LossOutput(
         total + config.cql_weight * penalty,
@@ -208,6 +218,19 @@ def make_backup(batch: Batch, config: LossConfig) -> Backup:
         return monte_carlo_backup(batch.returns, batch.mask)
     num_steps = config.n_step if config.td_target == "n_step" else 1
     return n_step_backup(batch.rewards, batch.ends, batch.mask, discount=config.discount, num_steps=num_steps)
+
+
+def count_losses(batch: Batch, imagined: Batch | None, config: LossConfig) -> LossCounts:
+    """What the means of `compute_loss` are taken over."""
+    labels, changed = predicted_tokens(batch, published_semantics=config.published_semantics)
+    everything = batch if imagined is None else _joined(batch, imagined)
+    return LossCounts(
+        labels=labels.sum(),
+        changed=changed.sum(),
+        steps=batch.mask.sum(),
+        all_steps=everything.mask.sum(),
+        backups=make_backup(everything, config).mask.sum(),
+    )
 
 
 def next_token_losses(
@@ -231,41 +254,34 @@ def next_token_losses(
 
 
 def _world_part(
-    model: WorldActionModel, hidden: Float[Tensor, "B L P D"], batch: Batch, config: LossConfig
+    model: WorldActionModel,
+    hidden: Float[Tensor, "B L P D"],
+    batch: Batch,
+    config: LossConfig,
+    counts: LossCounts,
 ) -> tuple[LossTerms, LossStatistics]:
     """Losses of the next frame, the reward and the end, over real steps."""
-    is_label = batch.mask.unsqueeze(-1).expand_as(batch.tokens).clone()
-    # The first token of a frame is predicted from the step before, so that step must be real as well.
-    if not config.published_semantics:
-        is_label[:, 1:, 0] &= batch.mask[:, :-1]
-    changed = functional.pad(batch.tokens[:, 1:] != batch.tokens[:, :-1], (0, 0, 1, 0))
-    changed[:, 1:] &= (batch.mask[:, 1:] & batch.mask[:, :-1]).unsqueeze(-1)
-    wanted = _next_in_sequence(is_label)
+    wanted, changed = predicted_tokens(batch, published_semantics=config.published_semantics)
     losses, right = next_token_losses(
         model.head_observations,
         rearrange(hidden, "B L P D -> B (L P) D")[:, :-1][wanted],
-        _next_in_sequence(batch.tokens)[wanted],
+        next_in_sequence(batch.tokens)[wanted],
     )
     reward_logits = model.head_rewards(hidden[:, :, -1]).float()
     end_logits = model.head_ends(hidden[:, :, -1]).float()
     reward_class = batch.rewards.sign().long() + 1
     terms = LossTerms(
-        observation=losses.sum() / max(len(losses), 1),
-        reward=masked_mean(_cross_entropy(reward_logits, reward_class), batch.mask),
-        end=masked_mean(_cross_entropy(end_logits, batch.ends), batch.mask),
+        observation=masked_mean(losses, torch.ones_like(right), counts.labels),
+        reward=masked_mean(_cross_entropy(reward_logits, reward_class), batch.mask, counts.steps),
+        end=masked_mean(_cross_entropy(end_logits, batch.ends), batch.mask, counts.steps),
     )
     statistics = LossStatistics(
-        next_token_accuracy=right.float().mean(),
-        changed_token_accuracy=right[_next_in_sequence(changed)[wanted]].float().mean(),
-        reward_accuracy=(reward_logits.argmax(-1) == reward_class)[batch.mask].float().mean(),
-        end_accuracy=(end_logits.argmax(-1) == batch.ends)[batch.mask].float().mean(),
+        next_token_accuracy=right.sum() / counts.labels,
+        changed_token_accuracy=right[changed[wanted]].sum() / counts.changed,
+        reward_accuracy=(reward_logits.argmax(-1) == reward_class)[batch.mask].sum() / counts.steps,
+        end_accuracy=(end_logits.argmax(-1) == batch.ends)[batch.mask].sum() / counts.steps,
     )
     return terms, statistics
-
-
-def _next_in_sequence(per_token: Tensor) -> Tensor:
-    """Lay `[B, L, K]` out as what follows each position but the last: `[B, L P - 1]`, 0 for actions."""
-    return rearrange(functional.pad(per_token, (0, 1)), "B L P -> B (L P)")[:, 1:]
 
 
 def _cross_entropy(logits: Float[Tensor, "B L C"], classes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:

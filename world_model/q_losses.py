@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 from world_model.targets import Backup, distribution_target, greedy_action, scalar_target
@@ -27,9 +27,18 @@ class QEstimate:
     """Its distribution over the atoms; None for heads that predict the mean alone."""
 
 
-def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Mean of the values where the mask is True; 0 where it is True nowhere."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+def masked_mean(
+    values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"], count: Shaped[Tensor, ""] | None = None
+) -> Float[Tensor, ""]:
+    """Mean of the values where the mask is True; 0 where it is True nowhere.
+
+    Args:
+        values: of all places.
+        mask: the places that count.
+        count: what to divide the sum by, if not by the number of places that count.
+    """
+    count = mask.sum() if count is None else count
+    return torch.where(mask, values, 0.0).sum() / torch.where(count > 0, count, 1)
 
 
 def at_action(per_action: Float[Tensor, "B L A *rest"], actions: Int[Tensor, "B L"]) -> Tensor:

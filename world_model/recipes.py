@@ -10,11 +10,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 import tyro
 
 from datasets.errors import UserError
 from datasets.mixture import parse_games
-from world_model.checkpoint import config_from_json, find_checkpoint
+from world_model.checkpoint import config_from_json, find_checkpoint, list_checkpoints
 from world_model.imagination import ImaginationConfig
 from world_model.sizes import SIZES
 from world_model.train_config import TrainConfig
@@ -38,6 +39,8 @@ _PUBLISHED = TrainConfig(
     bf16=True,
     loop=LoopConfig(log_every=100, held_out_every=1000, image_every=10_000, save_every=5000),
 )
+
+_FREE_WHEN_RESUMED = ("run", "resume", "max_steps", "device", "parallel", "loader_workers", "recompute")
 
 RECIPES: dict[str, TrainConfig] = {
     "tiny": TrainConfig(run=Path("runs/tiny")),
@@ -128,7 +131,8 @@ def parse_command_line(arguments: Sequence[str] | None = None, description: str 
     """The configuration that a command line asks for.
 
     `--size` chooses the recipe that fills in what is not given; `--from` takes the size of that
-    checkpoint and the recipe of fine-tuning; `--resume` takes everything from the run itself.
+    checkpoint and the recipe of fine-tuning; `--resume` takes everything from the run itself. Under
+    torchrun, which starts the same command again when a process has died, a run goes on if it can.
 
     Args:
         arguments: what follows the program's name; by default the process's own arguments.
@@ -157,10 +161,25 @@ def parse_command_line(arguments: Sequence[str] | None = None, description: str 
         return config
     if not config.data:
         raise UserError("no --data: give one episode store or several; python -m datasets.collect makes them")
-    if config.from_checkpoint is None:
+    if config.from_checkpoint is not None:
+        _check_shapes_kept(config, default, config.from_checkpoint)
+        if look.run is None:
+            config = replace(config, run=_run_named_after(config))
+    return _going_on(config) if dist.is_torchelastic_launched() else config
+
+
+def _going_on(config: TrainConfig) -> TrainConfig:
+    """The same run from its newest checkpoint, if it has one."""
+    if not list_checkpoints(config.run):
         return config
-    _check_shapes_kept(config, default, config.from_checkpoint)
-    return config if look.run is not None else replace(config, run=_run_named_after(config))
+    stored = _stored_config(config.run)
+    _check_unchanged(config_from_json(TrainConfig, config.to_json(), config.run), stored)
+    return replace(
+        stored,
+        run=config.run,
+        resume=True,
+        **{name: getattr(config, name) for name in _FREE_WHEN_RESUMED[2:]},
+    )
 
 
 def _first_look(given: Sequence[str]) -> argparse.Namespace:
@@ -194,7 +213,7 @@ def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
     """Refuse to resume a run as another one."""
     for field in fields(TrainConfig):
         asked, was = getattr(config, field.name), getattr(stored, field.name)
-        if asked != was and field.name not in ("run", "resume", "max_steps", "device"):
+        if asked != was and field.name not in _FREE_WHEN_RESUMED:
             raise UserError(
                 f"{_option(field.name, asked)} contradicts {config.run}, which has {was}; "
                 "--resume goes on unchanged: drop the option, or start another run with --from"

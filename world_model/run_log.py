@@ -17,14 +17,18 @@ from datasets.files import replace_file
 class RunLog:
     """Writes `metrics.jsonl` and `tensorboard/` of a run, cut back to the step it goes on from."""
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, writing: bool = True) -> None:
         """Open a run's log.
 
         Args:
             run: the run's folder.
             step: first step that will be logged; entries from it on are of a killed run, and go.
+            writing: write; False in all processes of a run but one, which log the same.
         """
         self.run = run
+        self._writing = writing
+        if not writing:
+            return
         run.mkdir(parents=True, exist_ok=True)
         self._path = run / "metrics.jsonl"
         if self._path.exists():
@@ -34,17 +38,19 @@ class RunLog:
 
     def trace(self, step: int, phase: str, loss: float, scalars: Mapping[str, float]) -> None:
         """Add one step to `metrics.jsonl`; floats keep every digit."""
-        self._file.write(json.dumps({"step": step, "phase": phase, "loss": loss, **scalars}) + "\n")
+        if self._writing:
+            self._file.write(json.dumps({"step": step, "phase": phase, "loss": loss, **scalars}) + "\n")
 
     def scalars(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """Add scalars to TensorBoard under the phase's name."""
-        for name, value in values.items():
+        for name, value in values.items() if self._writing else ():
             self._board.add_scalar(f"{phase}/{name}", value, step)
 
     def held_out(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """Add scalars measured on held-out episodes, to TensorBoard and to `metrics.jsonl`."""
-        if values:
-            self._file.write(json.dumps({"step": step, "phase": phase, "held_out": dict(values)}) + "\n")
+        if not (values and self._writing):
+            return
+        self._file.write(json.dumps({"step": step, "phase": phase, "held_out": dict(values)}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(f"{phase}_held_out/{name}", value, step)
 
@@ -52,13 +58,15 @@ class RunLog:
         """Add gray pictures [height, width]: to TensorBoard, and the latest as PNG under `images/`."""
         import imageio.v3 as iio
 
-        for name, picture in pictures.items():
+        for name, picture in pictures.items() if self._writing else ():
             self._board.add_image(f"{phase}/{name}", picture, step, dataformats="HW")
             with replace_file(self.run / "images" / f"{phase}_{name}.png") as temporary:
                 iio.imwrite(temporary, picture, extension=".png")
 
     def close(self) -> None:
         """Flush everything to disk."""
+        if not self._writing:
+            return
         self._file.close()
         self._board.close()
 

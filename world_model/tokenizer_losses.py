@@ -88,6 +88,7 @@ def tokenizer_loss(
     task_id: Int[Tensor, "B"],
     *,
     generator: torch.Generator,
+    rows: range | None = None,
 ) -> TokenizerLossOutput:
     """The loss of one training step.
 
@@ -95,12 +96,15 @@ def tokenizer_loss(
         tokenizer: what is trained; its configuration weighs the terms.
         frames: frames of any mixture of games.
         task_id: the game of each frame.
-        generator: where the random shifts come from (on the CPU).
+        generator: where the random shifts of all frames of the step come from (on the CPU).
+        rows: which of these the frames are, if not all: every so many of `rows.stop` frames.
     """
     config = tokenizer.config
     shift = None
     if config.shift_pixels > 0:
-        shift = random_shift(len(frames), config.shift_pixels, generator).to(frames.device)
+        rows = rows or range(len(frames))
+        shift = random_shift(rows.stop, config.shift_pixels, generator)[rows.start :: rows.step]
+        shift = shift.to(frames.device)
     output = tokenizer(frames, task_id, shift=shift)
     if output.background is None:
         reconstruction = reconstruction_loss(output.target, output.reconstruction)

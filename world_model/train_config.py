@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from datasets.errors import UserError
+from world_model.distributed import Parallel
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig
 from world_model.training import LoopConfig, OptimizerConfig, Phase
@@ -91,8 +92,16 @@ class TrainConfig:
     """Processes that prepare batches ahead; 0 prepares each when it is needed."""
     bf16: bool = False
     """Compute in bfloat16 where that is safe; pays on GPUs and on CPUs with AMX, from 40M up."""
+    parallel: Parallel = "ddp"
+    """How processes that torchrun starts share the work: copies of the model (ddp) or shards (fsdp)."""
+    micro_batches: int | None = None
+    """Equal parts that a batch is computed in, shared out among the processes; by default one for each."""
+    recompute: bool = False
+    """Compute activations again for the gradient in place of keeping them: less memory, a third more time."""
+    compile: bool = False
+    """Compile the transformer's blocks with torch.compile; needs a C++ compiler or a GPU."""
     keep_checkpoints: int = 3
-    """Newest checkpoints to keep."""
+    """Newest checkpoints to keep; the one of the phase with the lowest held-out loss is kept beside them."""
     loop: LoopConfig = LoopConfig()
     """How often to log, look and save."""
 
@@ -103,6 +112,10 @@ class TrainConfig:
             raise UserError(f"lora_rank is {self.lora_rank}; it must be 0 or more")
         if self.lora_rank and self.from_checkpoint is None:
             raise UserError(f"lora_rank is {self.lora_rank} without --from; fresh weights must train whole")
+        if self.micro_batches is not None and self.micro_batches < 1:
+            raise UserError(f"micro_batches is {self.micro_batches}; it must be at least 1")
+        if self.keep_checkpoints < 1:
+            raise UserError(f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 1")
         self._check_imagination()
 
     def _check_imagination(self) -> None:

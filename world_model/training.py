@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from datasets.errors import UserError
 from datasets.files import replace_file
+from world_model.distributed import Processes, whole
 from world_model.heads import StackedLinear
+from world_model.losses import counted
 from world_model.run_log import RunLog
 
 DECAYED = (nn.Linear, nn.Conv2d, StackedLinear)
@@ -67,17 +68,33 @@ class Learner(Protocol):
         """What is optimised, on its device."""
         ...
 
-    def batches(self, start: int, stop: int) -> Iterator[Any]:
-        """Batches of the steps `start` to `stop`, dataclasses of tensors on the CPU.
+    @property
+    def objective(self) -> nn.Module:
+        """Turns one of the parts that `prepare` gives, and a generator, into its loss and scalars to log.
 
-        Each is a function of the run's seed and its step alone.
+        Over all parts of all processes, the means over processes of the sums of both are those of the batch.
         """
         ...
 
-    def loss(
-        self, batch: Any, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float], int]:
-        """Loss of a step to differentiate, scalars to log, and the number of tokens (or patches) fed."""
+    @property
+    def parts(self) -> tuple[range, ...]:
+        """The rows of each batch that this process computes, part by part."""
+        ...
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens (or patches) in the batches of all processes."""
+        ...
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Parts of this process of the batches of the steps `start` to `stop`: dataclasses of tensors.
+
+        Each is a function of the run's seed, its step and its rows alone.
+        """
+        ...
+
+    def prepare(self, parts: Sequence[Any], step: int) -> Sequence[Any]:
+        """What the objective takes of each part; all processes must ask for it together."""
         ...
 
     def after_step(self, step: int) -> None:
@@ -132,33 +149,60 @@ def learning_rate(config: OptimizerConfig, step: int, phase: Phase) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (done - config.warmup_steps) / decaying))
 
 
-def step_seeds(seed: int, step: int) -> tuple[int, int]:
-    """Two independent 63-bit seeds for everything drawn in one step: dropout, and all else."""
-    first, second = np.random.SeedSequence((seed, step)).generate_state(2, np.uint64) >> np.uint64(1)
+def step_seeds(seed: int, step: int, part: int = 0) -> tuple[int, int]:
+    """Two independent 63-bit seeds for everything drawn in one step: dropout of a part, and all else."""
+    key = (seed, step, part) if part else (seed, step)
+    first, second = np.random.SeedSequence(key).generate_state(2, np.uint64) >> np.uint64(1)
     return int(first), int(second)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a phase is optimised; the same in all processes."""
+
+    processes: Processes
+    """Who takes part."""
+    optimizer: OptimizerConfig
+    """AdamW and its learning rate."""
+    loop: LoopConfig
+    """How often to log, look and save."""
+    seed: int
+    """Of everything drawn."""
+    bf16: bool
+    """Compute in bfloat16 where that is safe."""
 
 
 def train_phase(
     learner: Learner,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     phase: Phase,
+    how: Optimisation,
     *,
     first_step: int,
     last_step: int,
-    seed: int,
-    bf16: bool,
-    optimizer_config: OptimizerConfig,
-    loop: LoopConfig,
     log: RunLog,
-    save: Callable[[int], None],
+    save: Callable[[int, float | None], None],
 ) -> None:
     """Train from `first_step` until `last_step` (exclusive) of a phase, saving as it goes.
 
+    Args:
+        learner: what is trained on what.
+        objective: the learner's, as the processes have wrapped it.
+        optimizer: of the learner's module.
+        phase: the phase.
+        how: everything else that decides the result.
+        first_step: of this invocation.
+        last_step: one past its last step.
+        log: of the run; that of the first process writes.
+        save: told the steps done and the held-out loss, if it has just been measured.
+
     Raises:
         UserError: a loss or gradient is not finite; the batch is kept under `<run>/non_finite`.
+        StoppedElsewhere: that happened in another process.
     """
     learner.module.train()
-    started, tokens_since = time.perf_counter(), 0
+    started, steps_since = time.perf_counter(), 0
     bar = tqdm(
         range(first_step, last_step),
         initial=first_step - phase.start,
@@ -166,35 +210,38 @@ def train_phase(
         desc=phase.name,
         unit="step",
         dynamic_ncols=True,
+        disable=not how.processes.is_first,
     )
-    for step, batch in zip(bar, learner.batches(first_step, last_step), strict=True):
-        dropout_seed, other_seed = step_seeds(seed, step)
-        torch.manual_seed(dropout_seed)
-        generator = torch.Generator().manual_seed(other_seed)
-        rate = learning_rate(optimizer_config, step, phase)
-        total, scalars, tokens = _optimise(
-            learner, optimizer, batch, step, generator, rate, bf16, optimizer_config
-        )
-        if not math.isfinite(total) or not math.isfinite(scalars["gradient_norm"]):
-            _stop_non_finite(batch, step, log)
+    for step, parts in zip(bar, learner.batches(first_step, last_step), strict=True):
+        rate = learning_rate(how.optimizer, step, phase)
+        losses, scalars = _optimise(learner, objective, optimizer, parts, step, rate, how)
+        if not all(map(math.isfinite, (*losses, scalars["gradient_norm"]))):
+            _stop_non_finite(parts, losses, step, log, how.processes)
+        total = sum(losses) / len(losses)
         learner.after_step(step)
         log.trace(step, phase.name, total, scalars)
         bar.set_postfix(loss=f"{total:.3f}", refresh=False)
-        tokens_since += tokens
-        if due(step, loop.log_every):
+        steps_since += 1
+        if due(step, how.loop.log_every):
             seconds = time.perf_counter() - started
-            speed = {"learning_rate": rate, "tokens_per_second": tokens_since / seconds}
-            log.scalars(step, phase.name, {**scalars, **speed})
-            started, tokens_since = time.perf_counter(), 0
+            tokens = steps_since * learner.tokens_per_step
+            log.scalars(
+                step,
+                phase.name,
+                {**scalars, "learning_rate": rate, "tokens_per_second": tokens / seconds},
+            )
+            started, steps_since = time.perf_counter(), 0
         look = step + 1 == phase.stop
-        if look or due(step, loop.held_out_every):
+        held_out: Mapping[str, float] = {}
+        if look or due(step, how.loop.held_out_every):
             with evaluating(learner.module):
-                log.held_out(step, phase.name, learner.held_out())
-        if look or due(step, loop.image_every):
+                held_out = learner.held_out()
+            log.held_out(step, phase.name, held_out)
+        if look or due(step, how.loop.image_every):
             with evaluating(learner.module):
                 log.images(step, phase.name, learner.images())
-        if step + 1 == last_step or due(step, loop.save_every):
-            save(step + 1)
+        if step + 1 == last_step or due(step, how.loop.save_every):
+            save(step + 1, held_out.get("loss/total"))
 
 
 def due(step: int, every: int) -> bool:
@@ -216,34 +263,57 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def _optimise(
     learner: Learner,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: Any,
+    parts: Sequence[Any],
     step: int,
-    generator: torch.Generator,
     rate: float,
-    bf16: bool,
-    config: OptimizerConfig,
-) -> tuple[float, dict[str, float], int]:
+    how: Optimisation,
+) -> tuple[list[float], dict[str, float]]:
+    """One step; the loss of each process, whose mean is that of the batch, and scalars of the batch."""
     device = next(learner.module.parameters()).device
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        total, scalars, tokens = learner.loss(batch, step, generator)
+    prepared = learner.prepare(parts, step)
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(learner.module.parameters(), config.gradient_clip).item()
-    value = total.item()
-    if math.isfinite(value) and math.isfinite(norm):
+    names: list[str] = []
+    sums: Tensor | None = None
+    for number, (rows, part) in enumerate(zip(learner.parts, prepared, strict=True)):
+        torch.manual_seed(step_seeds(how.seed, step, rows.start)[0])
+        generator = torch.Generator().manual_seed(step_seeds(how.seed, step)[1])
+        with how.processes.gradients(objective, complete=number + 1 == len(prepared)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
+                total, scalars = objective(part, generator)
+            total.backward()
+        names = list(scalars)
+        values = torch.stack([total.detach().float(), *(value.float() for value in scalars.values())])
+        sums = values if sums is None else sums + values
+    assert sums is not None  # there is at least one part
+    norm = whole(nn.utils.clip_grad_norm_(learner.module.parameters(), how.optimizer.gradient_clip)).item()
+    rows_of_values = how.processes.gather(sums)
+    losses = rows_of_values[:, 0].tolist()
+    if math.isfinite(norm) and all(map(math.isfinite, losses)):
         optimizer.step()
-    return value, {**scalars, "gradient_norm": norm}, tokens
+    means = dict(zip(names, rows_of_values.mean(0)[1:].tolist(), strict=True))
+    return losses, {**counted(means), "gradient_norm": norm}
 
 
-def _stop_non_finite(batch: Any, step: int, log: RunLog) -> None:
-    kept: Path = log.run / "non_finite" / f"step_{step:08d}.safetensors"
-    tensors = {field.name: getattr(batch, field.name).contiguous() for field in fields(batch)}
-    with replace_file(kept) as temporary:
-        save_file(tensors, temporary)
-    raise UserError(
+def _stop_non_finite(
+    parts: Sequence[Any], losses: Sequence[float], step: int, log: RunLog, processes: Processes
+) -> None:
+    """Keep the batch where the loss is not finite, and stop the run; there, if only the gradient is not."""
+    culprits = [rank for rank, loss in enumerate(losses) if not math.isfinite(loss)] or [0]
+    whose = "" if processes.parallel is None else f"_rank_{processes.rank}"
+    kept: Path = log.run / "non_finite" / f"step_{step:08d}{whose}.safetensors"
+    if processes.rank in culprits:
+        tensors = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts]).contiguous()
+            for field in fields(parts[0])
+        }
+        with replace_file(kept) as temporary:
+            save_file(tensors, temporary)
+    processes.stop(
+        culprits[0],
         f"step {step}: the loss or its gradient is not finite; earlier checkpoints are kept and the batch "
-        f"is in {kept}; start again --from the last checkpoint with a lower learning rate"
+        f"is in {kept}; start again --from the last checkpoint with a lower learning rate",
     )

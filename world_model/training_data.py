@@ -13,6 +13,7 @@ from datasets.segments import SegmentConfig, held_out_mask
 from datasets.store import EpisodeStore
 from datasets.subset import write_first
 from datasets.tokens import build_token_cache
+from world_model.distributed import Processes
 from world_model.frames import median_frame
 from world_model.learners import TokenizerLearner, WorldLearner
 from world_model.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ class TrainingData:
         return "\n".join(store.summary() for store in self.stores)
 
 
-def open_data(config: TrainConfig) -> TrainingData:
+def open_data(config: TrainConfig, processes: Processes) -> TrainingData:
     """Open and verify the stores; of `transitions`, a copy is made in the run's folder.
 
     Raises:
@@ -55,7 +56,8 @@ def open_data(config: TrainConfig) -> TrainingData:
     """
     stores = tuple(EpisodeStore(path) for path in config.data)
     if config.transitions is not None:
-        stores = (_first_transitions(config, stores, config.transitions),)
+        with processes.first():
+            stores = (_first_transitions(config, stores, config.transitions, processes),)
     episodes = [info for store in stores for info in store.episodes]
     held = [info.game for info in episodes]
     aside = held_out_mask([info.digest for info in episodes], held, config.held_out_fraction)
@@ -77,10 +79,12 @@ def _games(config: TrainConfig, stores: Sequence[EpisodeStore]) -> tuple[str, ..
     return tuple(select_games(config.games, held, ", ".join(str(path) for path in config.data)))
 
 
-def _first_transitions(config: TrainConfig, stores: Sequence[EpisodeStore], count: int) -> EpisodeStore:
+def _first_transitions(
+    config: TrainConfig, stores: Sequence[EpisodeStore], count: int, processes: Processes
+) -> EpisodeStore:
     """The copy of the first transitions of each game; a resumed run keeps its own, though the stores grew."""
     path = config.run / "data" / f"first_{count}.h5"
-    if not (config.resume and path.exists()):
+    if processes.is_first and not (config.resume and path.exists()):
         write_first(stores, _games(config, stores), count, path)
     return EpisodeStore(path)
 
@@ -106,7 +110,7 @@ def check_games(games: Sequence[str], model: WorldActionModel) -> None:
 
 
 def make_learner(
-    config: TrainConfig, data: TrainingData, state: TrainingState, phase: Phase
+    config: TrainConfig, data: TrainingData, state: TrainingState, phase: Phase, processes: Processes
 ) -> TokenizerLearner | WorldLearner:
     """What a phase trains, with its samplers; builds the token caches that it needs.
 
@@ -128,9 +132,15 @@ def make_learner(
             held_out = FrameSampler(
                 data.stores, replace(sampling, batch_size=HELD_OUT_FRAMES), split="held_out"
             )
-        return TokenizerLearner(state.tokenizer, train, held_out, config.loader_workers)
-    device = state.tokenizer.device
-    caches = [build_token_cache(store, state.tokenizer.eval(), device=device) for store in data.stores]
+        parts = processes.parts(config.tokenizer_batch, config.micro_batches)
+        return TokenizerLearner(state.tokenizer, train, held_out, config.loader_workers, parts, processes)
+    with processes.first():
+        caches = [
+            build_token_cache(
+                store, state.tokenizer.eval(), device=processes.device, progress=processes.is_first
+            )
+            for store in data.stores
+        ]
     segments = SegmentConfig(
         segment_length=config.context_frames,
         stride=config.stride,
@@ -140,6 +150,10 @@ def make_learner(
     held_out = None
     if data.has_held_out:
         held_out = SegmentSampler(data.stores, caches, data.sampling, segments, split="held_out")
+    state.model.transformer.recompute = config.recompute
+    if config.compile:
+        for block in state.model.transformer.blocks:
+            block.compile()
     return WorldLearner(
         state.model,
         state.tokenizer,
@@ -152,6 +166,8 @@ def make_learner(
         target_update_every=config.target_update_every,
         first_step=phase.start,
         num_workers=config.loader_workers,
+        parts=processes.parts(config.batch_size, config.micro_batches),
+        processes=processes,
     )
 
 

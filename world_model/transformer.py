@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from datasets.errors import UserError
 from world_model.kv_cache import KVCache
@@ -103,6 +105,8 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(config.embedding_dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.width)
+        self.recompute = False
+        """Keep only what goes into each block, and compute the rest again for the gradient: less memory."""
 
     def forward(self, x: Float[Tensor, "B T D"], memory: KVCache | None = None) -> Float[Tensor, "B T D"]:
         """Turn embeddings into hidden states.
@@ -116,7 +120,10 @@ class Transformer(nn.Module):
         """
         x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
-            x = block(x, layer, memory)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, layer, memory, use_reentrant=False)
+            else:
+                x = block(x, layer, memory)
         if memory is not None:
             memory.advance(x.shape[1])
         return self.final_norm(x)

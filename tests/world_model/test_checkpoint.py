@@ -14,10 +14,9 @@ from world_model.checkpoint import (
     checkpoint_name,
     list_checkpoints,
     load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
     save_checkpoint,
 )
+from world_model.optimizer_state import optimizer_tensors, restore_optimizer
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TOKENIZERS
 
