@@ -47,6 +47,10 @@ class SearchGame(Protocol):
         """What the network sees."""
         ...
 
+    def legal_mask(self, positions: np.ndarray) -> Bool[np.ndarray, "B A"]:
+        """Which actions are allowed."""
+        ...
+
     def step(
         self, positions: np.ndarray, actions: Int[np.ndarray, " B"]
     ) -> tuple[np.ndarray, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:

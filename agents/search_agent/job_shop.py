@@ -40,8 +40,12 @@ class JobShopSearchGame:
     def observe(self, positions: np.ndarray) -> Observation:
         """The shop, its jobs, its machines."""
         features = self._extract(positions)
-        legal_mask = self.rules.legal_mask(positions)
+        legal_mask = self.legal_mask(positions)
         return observe(features.overall, features.jobs, features.machines, legal_mask)
+
+    def legal_mask(self, positions: np.ndarray) -> Bool[np.ndarray, "B A"]:
+        """Jobs that may be dispatched."""
+        return self.rules.legal_mask(positions)
 
     def step(
         self, positions: np.ndarray, actions: Int[np.ndarray, " B"]

@@ -40,8 +40,12 @@ class PackingSearchGame:
     def observe(self, positions: np.ndarray) -> Observation:
         """The packing, its buffers, its sections of time."""
         features = self._extract(positions)
-        legal_mask = self.rules.legal_mask(positions)
+        legal_mask = self.legal_mask(positions)
         return observe(features.overall, features.buffers, features.sections, legal_mask)
+
+    def legal_mask(self, positions: np.ndarray) -> Bool[np.ndarray, "B A"]:
+        """Buffers that may be placed."""
+        return self.rules.legal_mask(positions)
 
     def step(
         self, positions: np.ndarray, actions: Int[np.ndarray, " B"]

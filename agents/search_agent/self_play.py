@@ -96,11 +96,10 @@ def play(
         if deadline is not None and time.perf_counter() > deadline:
             moves = [made for b, made in enumerate(moves) if b not in going]
             break
-        seeds = np.array([np.random.SeedSequence((seed, int(b), turn)).generate_state(1)[0] for b in going])
-        result = search(game, model, positions, config, seeds.astype(np.int64))
-        after, reward, done = game.step(positions, result.action)
+        actions, weights = choose(game, model, positions, config, _seeds(seed, going, turn))
+        after, reward, done = game.step(positions, actions)
         for row, b in enumerate(going):
-            moves[b].append((positions[row], result.action[row], reward[row], result.action_weights[row]))
+            moves[b].append((positions[row], actions[row], reward[row], weights[row]))
         positions, going, turn = after[~done], going[~done], turn + 1
     return [Episode(*(np.stack(column) for column in zip(*game_moves, strict=True))) for game_moves in moves]
 
@@ -110,6 +109,24 @@ def planning_model(game: SearchGame, network: SearchNetwork, config: PlayConfig)
     if config.dynamics == "learned":
         return LatentModel(network, game.num_actions)
     return game.model(NetworkGuide(network, game))
+
+
+def choose(
+    game: SearchGame, model: PlanningModel, positions: np.ndarray, config: PlayConfig, seeds: np.ndarray
+) -> tuple[Int[np.ndarray, " B"], Float[np.ndarray, "B A"]]:
+    """Search from each position in which there is something to choose.
+
+    Returns:
+        The actions, and the improved policies.
+    """
+    legal_mask = game.legal_mask(positions)
+    actions = legal_mask.argmax(axis=1)
+    weights = legal_mask.astype(np.float64)
+    open_rows = legal_mask.sum(axis=1) > 1
+    if open_rows.any():
+        result = search(game, model, positions[open_rows], config, seeds[open_rows])
+        actions[open_rows], weights[open_rows] = result.action, result.action_weights
+    return actions, weights
 
 
 def search(
@@ -125,3 +142,9 @@ def search(
         gumbel_scale=config.gumbel_scale,
         seed=seeds,
     )
+
+
+def _seeds(seed: int, going: np.ndarray, turn: int) -> Int[np.ndarray, " B"]:
+    """A seed for each game's search of this turn."""
+    words = [np.random.SeedSequence((seed, int(b), turn)).generate_state(1)[0] for b in going]
+    return np.array(words, dtype=np.int64)

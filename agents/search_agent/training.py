@@ -21,7 +21,7 @@ from agents.search_agent.games import SearchGame
 from agents.search_agent.losses import search_loss
 from agents.search_agent.network import SearchNetwork, SearchNetworkConfig
 from agents.search_agent.replay import Replay
-from agents.search_agent.self_play import Episode, planning_model, play, search
+from agents.search_agent.self_play import Episode, choose, planning_model, play
 from agents.search_agent.train_config import SearchTrainConfig
 from datasets.errors import UserError
 from world_model.checkpoint import optimizer_tensors, restore_optimizer
@@ -141,7 +141,7 @@ def reanalyse(
     for start in range(0, len(episode.actions), REANALYSED_AT_ONCE):
         positions = episode.positions[start : start + REANALYSED_AT_ONCE]
         seeds = seed + start + np.arange(len(positions), dtype=np.int64)
-        parts.append(search(game, model, positions, config.play, seeds).action_weights)
+        parts.append(choose(game, model, positions, config.play, seeds)[1])
     return np.concatenate(parts)
 
 
