@@ -81,7 +81,7 @@ class PackingModel:
         return Evaluation(
             node=self._table.insert(states),
             reward=reward,
-            discount=goes_on.astype(np.float64),
+            discount=np.where(goes_on, 1.0, 0.0),
             value=value,
             q_value=self._q_value(states, value, legal_mask),
             prior_logits=self._guide.prior_logits(states),
