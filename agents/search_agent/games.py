@@ -27,7 +27,10 @@ class Guide(Protocol):
 
 
 class SearchGame(Protocol):
-    """One instance of a single-player game. Positions are rows of an array, so many are played at once."""
+    """One instance of a single-player game. Positions are rows of an array, so many are played at once.
+
+    They stay valid until the next `start`: a game may keep what stands behind them.
+    """
 
     @property
     def name(self) -> str:
@@ -40,7 +43,7 @@ class SearchGame(Protocol):
         ...
 
     def start(self, count: int) -> np.ndarray:
-        """The first position, `count` times: [B, F]."""
+        """Begin anew: the first position, `count` times, [B, ...]."""
         ...
 
     def observe(self, positions: np.ndarray) -> Observation:

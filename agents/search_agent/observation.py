@@ -6,7 +6,7 @@ Letters: B positions, A actions, S context elements, G, F, E numbers of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -61,17 +61,28 @@ def observe(
     )
 
 
+def concatenate(parts: Sequence[Observation]) -> Observation:
+    """Positions of one instance from several observations."""
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(Observation))
+    return Observation(*(np.concatenate(column) for column in columns))
+
+
 def stack(parts: Sequence[Observation]) -> Observation:
     """Positions of several instances, filled up to the largest sets."""
     num_actions = max(part.actions.shape[1] for part in parts)
     num_context = max(part.context.shape[1] for part in parts)
-    return Observation(
-        np.concatenate([part.overall for part in parts]),
-        np.concatenate([_filled(part.actions, num_actions) for part in parts]),
-        np.concatenate([_filled(part.context, num_context) for part in parts]),
-        np.concatenate([_filled(part.legal_mask, num_actions) for part in parts]),
-        np.concatenate([_filled(part.action_mask, num_actions) for part in parts]),
-        np.concatenate([_filled(part.context_mask, num_context) for part in parts]),
+    return concatenate(
+        [
+            Observation(
+                part.overall,
+                _filled(part.actions, num_actions),
+                _filled(part.context, num_context),
+                _filled(part.legal_mask, num_actions),
+                _filled(part.action_mask, num_actions),
+                _filled(part.context_mask, num_context),
+            )
+            for part in parts
+        ]
     )
 
 

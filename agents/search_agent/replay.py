@@ -6,12 +6,11 @@ Letters: N positions held, B a batch, U unrolled moves, A actions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from agents.search_agent.games import SearchGame
 from agents.search_agent.observation import Observation, stack
 from agents.search_agent.self_play import Episode
 
@@ -39,14 +38,9 @@ class Sample:
 class Replay:
     """The newest episodes of each instance."""
 
-    def __init__(self, games: Sequence[SearchGame], capacity: int) -> None:
-        """Make an empty replay.
-
-        Args:
-            games: the instances; episodes are told apart by their place here.
-            capacity: positions kept over all instances; the oldest episodes go first.
-        """
-        self._games, self._capacity = games, capacity
+    def __init__(self, capacity: int) -> None:
+        """Make an empty replay for so many positions over all instances."""
+        self._capacity = capacity
         self._episodes: list[tuple[int, Episode]] = []
 
     def __len__(self) -> int:
@@ -54,7 +48,7 @@ class Replay:
         return sum(len(episode.actions) for _, episode in self._episodes)
 
     def add(self, game: int, episodes: Sequence[Episode]) -> None:
-        """Keep episodes of an instance."""
+        """Keep episodes of an instance, which goes by a number; the oldest of all make room."""
         self._episodes += [(game, episode) for episode in episodes]
         while len(self._episodes) > 1 and len(self) > self._capacity:
             del self._episodes[0]
@@ -65,8 +59,6 @@ class Replay:
         places = random.integers(lengths.sum(), size=batch_size)
         chosen = np.searchsorted(lengths.cumsum(), places, side="right")
         moves = places - (lengths.cumsum() - lengths)[chosen]
-        order = np.argsort([self._episodes[index][0] for index in chosen], kind="stable")
-        chosen, moves = chosen[order], moves[order]
         picked = [self._episodes[index] for index in chosen]
         num_actions = max(episode.policy.shape[1] for _, episode in picked)
         policy = np.zeros((batch_size, unroll + 1, num_actions))
@@ -82,17 +74,10 @@ class Replay:
             followed = min(count, unroll)
             actions[row, :followed] = episode.actions[move : move + followed]
             rewards[row, :followed] = episode.rewards[move : move + followed]
-        return Sample(self._observe(picked, moves), actions, rewards, policy, returns, going, chosen)
-
-    def _observe(self, picked: Sequence[tuple[int, Episode]], moves: np.ndarray) -> Observation:
-        """Features of the drawn positions, which lie sorted by instance."""
-        parts = []
-        numbers = np.array([game for game, _ in picked])
-        for game in np.unique(numbers):
-            rows = np.nonzero(numbers == game)[0]
-            positions = np.stack([picked[row][1].positions[moves[row]] for row in rows.tolist()])
-            parts.append(self._games[game].observe(positions))
-        return stack(parts)
+        seen = stack(
+            [episode.observation.rows(slice(m, m + 1)) for (_, episode), m in zip(picked, moves, strict=True)]
+        )
+        return Sample(seen, actions, rewards, policy, returns, going, chosen)
 
     def oldest(self, count: int, first: int) -> list[tuple[int, int, Episode]]:
         """`count` episodes from number `first` on, going round: (place, instance, episode)."""
@@ -102,16 +87,15 @@ class Replay:
     def renew(self, place: int, policy: Float[np.ndarray, "T A"]) -> None:
         """Put a newly searched policy in the place of an episode's older one."""
         game, old = self._episodes[place]
-        self._episodes[place] = (game, Episode(old.positions, old.actions, old.rewards, policy))
+        self._episodes[place] = (game, replace(old, policy=policy))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything held, by name, for a checkpoint."""
         out = {}
         for number, (game, episode) in enumerate(self._episodes):
-            out[f"{number:06d}/{game}/positions"] = episode.positions
-            out[f"{number:06d}/{game}/actions"] = episode.actions
-            out[f"{number:06d}/{game}/rewards"] = episode.rewards
-            out[f"{number:06d}/{game}/policy"] = episode.policy
+            parts = {name: getattr(episode, name) for name in ("actions", "rewards", "policy")}
+            parts |= {f"observation.{name}": array for name, array in vars(episode.observation).items()}
+            out |= {f"{number:06d}/{game}/{name}": array for name, array in parts.items()}
         return out
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -120,4 +104,11 @@ class Replay:
         for name, array in arrays.items():
             number, game, part = name.split("/")
             found.setdefault((number, int(game)), {})[part] = array
-        self._episodes = [(game, Episode(**parts)) for (_, game), parts in sorted(found.items())]
+        self._episodes = [(game, _episode(parts)) for (_, game), parts in sorted(found.items())]
+
+
+def _episode(parts: dict[str, np.ndarray]) -> Episode:
+    seen = {
+        name.removeprefix("observation."): a for name, a in parts.items() if name.startswith("observation.")
+    }
+    return Episode(Observation(**seen), parts["actions"], parts["rewards"], parts["policy"])

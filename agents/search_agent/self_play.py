@@ -6,8 +6,9 @@ Letters: B games, T moves, A actions, F numbers of a position.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +17,7 @@ from agents.search_agent.games import SearchGame
 from agents.search_agent.guide import NetworkGuide
 from agents.search_agent.latent_model import LatentModel
 from agents.search_agent.network import SearchNetwork
+from agents.search_agent.observation import Observation, concatenate
 from datasets.errors import UserError
 from planning.base import SearchResult, SearchTree
 from planning.gumbel_muzero import gumbel_muzero
@@ -41,18 +43,37 @@ class PlayConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
+class Move(NamedTuple):
+    """One move of a game."""
+
+    seen: Observation
+    """One row, before it."""
+    action: int
+    """What was done."""
+    reward: float
+    """What it brought."""
+    policy: Float[np.ndarray, " A"]
+    """The improved policy of its search."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """One game as it was played, and what its searches found."""
 
-    positions: np.ndarray
-    """Before each move, [T, F]."""
+    observation: Observation
+    """Before each move, T rows."""
     actions: Int[np.ndarray, " T"]
     """Moves."""
     rewards: Float[np.ndarray, " T"]
     """Of each move, in units of the instance."""
     policy: Float[np.ndarray, "T A"]
     """The improved policy of each search: a target."""
+
+    @staticmethod
+    def of(moves: Sequence[Move]) -> Episode:
+        """A game of at least one move."""
+        seen, actions, rewards, policy = zip(*moves, strict=True)
+        return Episode(concatenate(seen), np.array(actions), np.array(rewards), np.stack(policy))
 
     @property
     def returns(self) -> Float[np.ndarray, " T"]:
@@ -89,19 +110,19 @@ def play(
     """
     positions = game.start(count)
     going = np.arange(count)
-    moves: list[list[tuple]] = [[] for _ in range(count)]
+    moves: list[list[Move]] = [[] for _ in range(count)]
     model = planning_model(game, network, config)
     turn = 0
     while len(going):
         if deadline is not None and time.perf_counter() > deadline:
-            moves = [made for b, made in enumerate(moves) if b not in going]
             break
+        seen = game.observe(positions)
         actions, weights = choose(game, model, positions, config, _seeds(seed, going, turn))
-        after, reward, done = game.step(positions, actions)
+        after, rewards, done = game.step(positions, actions)
         for row, b in enumerate(going):
-            moves[b].append((positions[row], actions[row], reward[row], weights[row]))
+            moves[b].append(Move(seen.rows(slice(row, row + 1)), actions[row], rewards[row], weights[row]))
         positions, going, turn = after[~done], going[~done], turn + 1
-    return [Episode(*(np.stack(column) for column in zip(*game_moves, strict=True))) for game_moves in moves]
+    return [Episode.of(made) for b, made in enumerate(moves) if b not in going]
 
 
 def planning_model(game: SearchGame, network: SearchNetwork, config: PlayConfig) -> PlanningModel:

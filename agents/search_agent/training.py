@@ -66,7 +66,7 @@ def begin(
     config: SearchTrainConfig, games: Sequence[SearchGame]
 ) -> tuple[SearchNetwork, torch.optim.AdamW, Replay, int]:
     """Network, optimiser, replay and first iteration: fresh, resumed, or from another run's network."""
-    replay = Replay(games, config.replay_positions)
+    replay = Replay(config.replay_positions)
     held = sorted((config.run / "checkpoints").glob("step_*.safetensors"))
     if held and not config.resume:
         raise UserError(f"{config.run}: already holds {held[-1].name}; add --resume or give another --run")
@@ -136,12 +136,16 @@ def reanalyse(
     game: SearchGame, network: SearchNetwork, config: SearchTrainConfig, episode: Episode, seed: int
 ) -> np.ndarray:
     """The improved policy of the network as it is now at each position of an older game, [T, A]."""
+    line = [game.start(1)]
+    for action in episode.actions[:-1]:
+        line.append(game.step(line[-1], np.array([action]))[0])
+    positions = np.concatenate(line)
     model = planning_model(game, network, config.play)
     parts = []
-    for start in range(0, len(episode.actions), REANALYSED_AT_ONCE):
-        positions = episode.positions[start : start + REANALYSED_AT_ONCE]
-        seeds = seed + start + np.arange(len(positions), dtype=np.int64)
-        parts.append(choose(game, model, positions, config.play, seeds)[1])
+    for start in range(0, len(positions), REANALYSED_AT_ONCE):
+        here = positions[start : start + REANALYSED_AT_ONCE]
+        seeds = seed + start + np.arange(len(here), dtype=np.int64)
+        parts.append(choose(game, model, here, config.play, seeds)[1])
     return np.concatenate(parts)
 
 
