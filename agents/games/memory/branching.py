@@ -164,7 +164,7 @@ def resolve(book: Book, tables: Tables, nodes: Nodes, parent, start, unit, reach
         decision = words[book.unit_decision : book.unit_decision + len(tables.unit)]
         nodes.decision[:] = decision
         nodes.decision[unit] = SLOW
-        if not go_back(book, tables, nodes, parent, start, unit):
+        if not go_back(book, tables, nodes, parent, start):
             return False
         for other in range(len(tables.unit)):
             # A group never meets a dead end: in slow memory by choice, it is told so again below.
@@ -196,19 +196,23 @@ def _repeat(book, tables, access, action):
 
 
 @part
-def go_back(book: Book, tables: Tables, nodes: Nodes, parent, start, unit):
-    """Restore the state of a node before a unit's first access, by writes of the new node's own.
+def go_back(book: Book, tables: Tables, nodes: Nodes, parent, start):
+    """Restore the state of a node before the first access of every unit that is to be dropped.
 
-    What was dropped at a dead end since then stays dropped, so the node lies before the first accesses of
-    those units too.
+    What the node in the making has written is taken back; what its ancestors have, by writes of its own. Units
+    that were dropped in between stay dropped, so their first accesses count too.
 
     Returns:
         False if the log is full.
     """
     words, row = book.words, nodes.row
-    first, last = start, words[LOG_SIZE]
-    target = tables.unit[unit, FIRST]
-    while True:
+    undo(book, start)
+    target = len(tables.access)
+    for other in range(len(tables.unit)):
+        if nodes.decision[other] == SLOW and words[book.unit_decision + other] != SLOW:
+            target = min(target, tables.unit[other, FIRST])
+    while words[POSITION] > target:
+        first, last = row[parent, LOG_START], row[parent, LOG_END]
         if not has_room(book, last - first + 4 * len(tables.unit)):
             return False
         for index in range(last - 1, first - 1, -1):
@@ -217,10 +221,8 @@ def go_back(book: Book, tables: Tables, nodes: Nodes, parent, start, unit):
             if 0 <= other < len(tables.unit) and words[place] == SLOW:
                 target = min(target, tables.unit[other, FIRST])
             write(book, place, book.log[index, 1])
-        if words[POSITION] <= target:
-            return True
-        first, last = row[parent, LOG_START], row[parent, LOG_END]
         parent = row[parent, PARENT]
+    return True
 
 
 @part
