@@ -28,7 +28,7 @@ def beam_play(
 
     Args:
         rules: of the instance.
-        priorities: float32 [J, K]; of the operations in conflict the one of lowest priority number goes first.
+        priorities: float32 [J, K]; of the operations in conflict the one of lowest number goes first.
         width: W.
         seed: of the order of equals.
         stop: int64 [1]; the search ends early once this is not 0.
@@ -54,7 +54,6 @@ def beam_play(
 @njit(cache=True, nogil=True)
 def _beam(machine, duration, num_operations, priorities, start, width, seed, stop, jobs):
     """The best play's jobs and makespan; -1 if stopped."""
-    np.random.seed(seed)
     count, length = machine.shape[0], len(jobs)
     states, children = (
         np.empty((width, len(start)), np.int32),
@@ -64,7 +63,6 @@ def _beam(machine, duration, num_operations, priorities, start, width, seed, sto
     score, tie = np.empty(width * count, np.int64), np.empty(width * count)
     essence, hashes = np.empty((width, len(start) - 1), np.int32), np.empty(width, np.int64)
     history = np.empty((length, width, 2), np.int32)
-    play = np.empty(count + machine.size, np.int64)
     states[0] = start
     kept, best = 1, np.int64(FAR)
     for depth in range(length):
@@ -73,7 +71,7 @@ def _beam(machine, duration, num_operations, priorities, start, width, seed, sto
         found = _expand(machine, duration, num_operations, states[:kept], parent, action, children)
         for child in range(found):
             score[child] = rollout(machine, duration, num_operations, priorities, children[child])
-            tie[child] = score[child] + np.random.random()
+            tie[child] = score[child] + _draw(seed, depth, child)
         leader = np.argmin(score[:found])
         if score[leader] < best:
             best = score[leader]
@@ -88,6 +86,16 @@ def _beam(machine, duration, num_operations, priorities, start, width, seed, sto
                 states[kept] = children[child]
                 kept += 1
     return best
+
+
+@njit(cache=True, nogil=True)
+def _draw(seed, depth, child):
+    """A number in [0, 1) that depends on nothing else (SplitMix64 of Steele, Lea and Flood 2014)."""
+    number = (np.uint64(seed) << np.uint64(40)) ^ (np.uint64(depth) << np.uint64(20)) ^ np.uint64(child)
+    number = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (number >> np.uint64(11)) * 2.0**-53
 
 
 @njit(cache=True, nogil=True)
@@ -117,7 +125,7 @@ def _trace(history, depth, row, job, jobs):
 
 @njit(cache=True, nogil=True)
 def _is_new(machine, num_operations, state, essence, hashes, kept):
-    """Whether none of the kept states has the same future; if so, note what the future of this one depends on."""
+    """Whether no kept state has the same future; note what the future of this one depends on."""
     count = machine.shape[0]
     own = essence[kept]
     own[:] = state[:-1]
@@ -161,10 +169,10 @@ def rollout(machine, duration, num_operations, priorities, state):
         first = 0
         while start[first] + length[first] != earliest:
             first += 1
-        used, best = needed[first], first
+        used, best, lowest = needed[first], first, np.float32(np.inf)
         for job in range(count):
-            if needed[job] == used and priority[job] < priority[best] and start[job] < earliest:
-                best = job
+            if needed[job] == used and priority[job] < lowest and start[job] < earliest:
+                best, lowest = job, priority[job]
         end = start[best] + length[best]
         makespan = max(makespan, end)
         place = operation[best] = operation[best] + 1
@@ -186,7 +194,7 @@ def play_out(machine, duration, num_operations, priorities, state, jobs):
     legal = np.empty(count, dtype=np.bool_)
     for step in range(len(jobs)):
         fill_legal(machine, duration, num_operations, state, ACTIVE, legal)
-        best = first = -1
+        first = -1
         earliest = np.int64(FAR)
         for job in range(count):
             if legal[job]:
@@ -194,12 +202,12 @@ def play_out(machine, duration, num_operations, priorities, state, jobs):
                 end = max(state[count + job], state[2 * count + machine[job, place]]) + duration[job, place]
                 if end < earliest:
                     earliest, first = end, job
-        best = first
+        best, lowest = first, np.float32(np.inf)
         for job in range(count):
-            if legal[job] and priorities[job, state[job]] < priorities[best, state[best]]:
+            if legal[job] and priorities[job, state[job]] < lowest:
                 start = max(state[count + job], state[2 * count + machine[job, state[job]]])
                 if start < earliest:
-                    best = job
+                    best, lowest = job, priorities[job, state[job]]
         dispatch(machine, duration, state, best)
         jobs[step] = best
     return state[-1]
