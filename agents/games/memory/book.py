@@ -5,8 +5,8 @@ Everything that changes during play is one flat int64 array `words`, and each wr
 them forwards; nothing is ever copied.
 
 Blocks lie in cells of a hierarchical time grid: a block no longer than a cell of level l is listed in the
-level-l cell of its start, so what overlaps an interval is found in a few cells of each level. Copies never
-overlap each other and form one list by start; each cell of a finer grid knows the last copy that starts in it.
+level-l cell of its start, so what overlaps an interval is found in a few cells of each level. Copies
+never overlap each other and form one list by start; each cell of a finer grid knows the last that starts in it.
 
 Times are nanoseconds of the planning clock, room in fast memory is counted in multiples of the alignment.
 """
@@ -255,6 +255,30 @@ def extend_block(book, block, end):
 
 
 @part
+def blocks_between(book, start, end):
+    """Collect the blocks that are taken at any time in [start, end).
+
+    Returns:
+        Their number; keys[0 .. number) are the blocks.
+    """
+    words, keys = book.words, book.keys
+    number = 0
+    shift, heads = book.block_shift, book.block_heads
+    for level in range(LEVELS):
+        first = max(0, (min(start, book.horizon) >> shift) - 1) if level < LEVELS - 1 else 0
+        for cell in range(first, (min(end - 1, book.horizon) >> shift) + 1):
+            block = words[heads + cell]
+            while block != NONE:
+                if words[book.block_start + block] < end and words[book.block_end + block] > start:
+                    keys[number] = block
+                    number += 1
+                block = words[book.block_older + block]
+        heads += (book.horizon >> shift) + 1
+        shift += 2
+    return number
+
+
+@part
 def gather(book, tables, start, end):
     """Collect what is taken at any time in [start, end).
 
@@ -262,23 +286,11 @@ def gather(book, tables, start, end):
         Its number; keys[0 .. number) are first place * 2^31 + place after the last.
     """
     words, keys = book.words, book.keys
-    number = 0
-    shift, heads = book.block_shift, book.block_heads
-    for level in range(LEVELS):
-        last_cell = book.horizon >> shift
-        first = max(0, (min(start, book.horizon) >> shift) - 1) if level < LEVELS - 1 else 0
-        last = min(end - 1, book.horizon) >> shift
-        for cell in range(first, last + 1):
-            block = words[heads + cell]
-            while block != NONE:
-                if words[book.block_start + block] < end and words[book.block_end + block] > start:
-                    offset = words[book.block_offset + block]
-                    after = offset + tables.unit[words[book.block_unit + block], PLACES]
-                    keys[number] = (offset << 31) + after
-                    number += 1
-                block = words[book.block_older + block]
-        heads += last_cell + 1
-        shift += 2
+    number = blocks_between(book, start, end)
+    for index in range(number):
+        offset = words[book.block_offset + keys[index]]
+        places = tables.unit[words[book.block_unit + keys[index]], PLACES]
+        keys[index] = (offset << 31) + offset + places
     return number
 
 

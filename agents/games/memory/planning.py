@@ -47,47 +47,30 @@ class NoGuide:
         return Guess(np.zeros(len(node)), np.zeros(shape), np.zeros(shape))
 
 
-class MemoryPlanningModel:
-    """Plays a memory game in a planner's mind.
+class StatePlanningModel:
+    """Plans from states of a tree that its owner keeps: an observation is an array of B of their numbers.
 
-    An observation is the list of decisions so far (`History`) of each root: the actions taken where there was
-    something to choose. A root whose history goes on from the one before costs only the new decisions. Handles
-    are valid until the next `root`; equal handles mean equal states, so planners may merge them.
+    No state is forgotten, so those of all plans stay valid until the owner calls `StateTree.keep_first`.
     """
 
-    def __init__(self, game: MemoryGame, guide: Guide | None = None) -> None:
-        """Wrap a game.
+    def __init__(self, tree: StateTree, guide: Guide | None = None) -> None:
+        """Wrap a tree.
 
         Args:
-            game: program and clock.
+            tree: states of one game.
             guide: prior and value of states; none is `NoGuide`.
         """
-        self.tree = StateTree(game)
+        self.tree = tree
         self._guide = NoGuide() if guide is None else guide
-        self._history: list[int] = []
-        self._line = [0]
 
     @property
     def num_actions(self) -> int:
         """Drop, keep (NoCopy) and copy."""
         return NUM_ACTIONS
 
-    def root(self, observation: Sequence[Sequence[int]]) -> Evaluation:
-        """Start from the states that B histories lead to and forget all others.
-
-        Raises:
-            PlanningError: a history holds an action that was not legal.
-        """
-        histories = [[int(action) for action in history] for history in observation]
-        shared = _shared_length(histories)
-        self._follow(histories[0][:shared] if histories else [])
-        roots = []
-        for history in histories:
-            node = np.array(self._line[-1:])
-            for action in history[shared:]:
-                node = self.tree.step(node, np.array([action]))
-            roots.append(int(node[0]))
-        node = np.array(roots, dtype=np.int64)
+    def root(self, observation: Sequence) -> Evaluation:
+        """Look at B states of the tree."""
+        node = np.asarray(observation, dtype=np.int64)
         return self._evaluate(node, np.zeros(len(node)))
 
     def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Evaluation:
@@ -113,16 +96,52 @@ class MemoryPlanningModel:
             legal_mask=self.tree.legal_mask(node),
         )
 
+
+class MemoryPlanningModel(StatePlanningModel):
+    """Plans from the decisions so far: an observation is the list of actions of each of B roots.
+
+    Only actions count that were taken where there was something to choose. A root that goes on from the one
+    before costs only the new decisions. Handles are valid until the next `root`.
+    """
+
+    def __init__(self, game: MemoryGame, guide: Guide | None = None) -> None:
+        """Begin a tree of states of a game.
+
+        Args:
+            game: program and clock.
+            guide: prior and value of states; none is `NoGuide`.
+        """
+        super().__init__(StateTree(game), guide)
+        self._history: list[int] = []
+        self._line = [0]
+
+    def root(self, observation: Sequence[Sequence[int]]) -> Evaluation:
+        """Start from the states that B histories lead to and forget all others.
+
+        Raises:
+            PlanningError: a history holds an action that was not legal.
+        """
+        histories = [[int(action) for action in history] for history in observation]
+        shared = _shared_length(histories)
+        self._follow(histories[0][:shared] if histories else [])
+        roots = []
+        for history in histories:
+            node = np.array(self._line[-1:])
+            for action in history[shared:]:
+                node = self.tree.step(node, np.array([action]))
+            roots.append(int(node[0]))
+        return super().root(roots)
+
     def _follow(self, history: list[int]) -> None:
-        """Keep only the states along a history, which stay valid over many roots."""
+        """Keep only the states along a history: the first of the tree, so they stay valid over many roots."""
         same = _shared_length([history, self._history])
-        # A state on the line is kept by its number, so none may have been found off the line before.
         self._line = self._line[: same + 1]
         self.tree.keep_first(self._line[-1] + 1)
-        self._history = history
+        self._history = history[:same]
         for action in history[same:]:
             reached = self.tree.step(np.array(self._line[-1:]), np.array([action]))
             self._line.append(int(reached[0]))
+            self._history.append(action)
 
 
 def _shared_length(histories: list[list[int]]) -> int:

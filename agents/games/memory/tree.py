@@ -31,16 +31,19 @@ class StateTree:
     """States of one game by number; 0 is the start. Letters: M nodes, A actions (3)."""
 
     def __init__(self, game: MemoryGame) -> None:
-        """Begin at the start of a game."""
+        """Begin at the start of a game.
+
+        Kernels that look at states take `book` and `nodes`, which are replaced when they grow.
+        """
         self.game = game
         self.book: Book = game.new_book()
-        self._nodes = _new_nodes(game, 1 << 10, len(self.book.words))
-        while not begin(self.book, game.tables, self._nodes, game.all_slow_seconds):
+        self.nodes = _new_nodes(game, 1 << 10, len(self.book.words))
+        while not begin(self.book, game.tables, self.nodes, game.all_slow_seconds):
             self._lengthen_log()
 
     def __len__(self) -> int:
         """Number of states known."""
-        return int(self._nodes.count[0])
+        return int(self.nodes.count[0])
 
     def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
         """Take an action in each of M states, and whatever follows by force.
@@ -62,7 +65,7 @@ class StateTree:
         done = 0
         while done < len(parent):
             more = expand(
-                self.book, self.game.tables, self._nodes, parent[done:], action[done:], reached[done:],
+                self.book, self.game.tables, self.nodes, parent[done:], action[done:], reached[done:],
                 self.game.all_slow_seconds,
             )  # fmt: skip
             if more < 0:
@@ -79,27 +82,27 @@ class StateTree:
         Before the end it is the planned saving so far as a share of the time with everything slow, at the end
         the simulated saving: returns telescope to what counts.
         """
-        return self._nodes.total[node]
+        return self.nodes.total[node]
 
     def legal_mask(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M A"]:
         """Legal actions of M states; none where the game is finished."""
-        return (self._nodes.row[node, MASK][:, None] >> np.arange(NUM_ACTIONS) & 1).astype(bool)
+        return (self.nodes.row[node, MASK][:, None] >> np.arange(NUM_ACTIONS) & 1).astype(bool)
 
     def is_done(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:
         """Whether the game is finished in M states."""
-        return self._nodes.row[node, MASK] == 0
+        return self.nodes.row[node, MASK] == 0
 
     def access(self, node: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
         """The access that M states have to decide; the number of accesses where the game is finished."""
-        return self._nodes.row[node, ACCESS]
+        return self.nodes.row[node, ACCESS]
 
     def depth(self, node: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
         """Decisions between the start and M states, on the way that first led there."""
-        return self._nodes.row[node, DEPTH]
+        return self.nodes.row[node, DEPTH]
 
     def visit(self, node: int) -> Book:
         """The plan in a state; it changes with the next call of the tree."""
-        visit(self.book, self._nodes, node)
+        visit(self.book, self.nodes, node)
         return self.book
 
     def solution(self, node: int) -> Solution:
@@ -110,11 +113,11 @@ class StateTree:
 
     def keep_first(self, count: int) -> None:
         """Forget all states but the first `count`, at least 1."""
-        keep_first(self.book, self._nodes, count)
+        keep_first(self.book, self.nodes, count)
 
     def _make_room(self) -> None:
         """Double what is nearly full: the log, or the nodes and their hash table."""
-        nodes = self._nodes
+        nodes = self.nodes
         if nodes.count[0] < len(nodes.row):
             self._lengthen_log()
             return
@@ -122,7 +125,7 @@ class StateTree:
         larger.row[: len(nodes.row)] = nodes.row
         larger.total[: len(nodes.row)] = nodes.total
         larger.count[:] = nodes.count
-        self._nodes = larger
+        self.nodes = larger
         current = int(nodes.count[1])
         keep_first(self.book, larger, len(nodes.row))
         visit(self.book, larger, current)
