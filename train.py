@@ -10,7 +10,7 @@ world part of the model. Stage 2 joins the Q head. Watch it with `tensorboard --
     python train.py --run runs/pong --resume                           go on after a kill, bit for bit
     python train.py --from runs/pong --game Breakout --data data/new.h5   fine-tune on another game
     python train.py --size 40M --data a.h5 b.h5 --run runs/two         the published size and recipe
-    torchrun --nproc-per-node 8 train.py --data a.h5 --run runs/eight  many devices: docs/scaling.md
+    torchrun --nproc-per-node 8 -- train.py --data a.h5 --run runs/x   many devices: docs/scaling.md
 """
 
 from __future__ import annotations

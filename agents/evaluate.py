@@ -13,6 +13,7 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ import tyro
 
 from agents.acting import ActingConfig, Agent, check_acting
 from agents.report import format_estimate, text_table
-from agents.rollout import AgentPlayer, EpisodeResult, RolloutConfig, play_episodes
+from agents.rollout import AgentPlayer, EpisodeResult, RolloutConfig, episode_bar, play_share
 from agents.scores import ScoreSummary, others_scores, summarise_scores
-from agents.video import check_video_path, find_ffmpeg, write_video
+from agents.video import Scene, check_video_path, find_ffmpeg, write_video
 from datasets.atari import EMULATOR
 from datasets.errors import UserError, run_command
+from datasets.executor import Here, Report, Worker, find_executor
 from datasets.files import replace_file
 from datasets.games import Game, find_game
 from planning.model import PlanningError
@@ -49,6 +51,10 @@ class EvaluateConfig:
     """How the agent chooses its actions."""
     rollout: tyro.conf.OmitArgPrefixes[RolloutConfig] = field(default_factory=RolloutConfig)
     """Which episodes are played."""
+    workers: int = 0
+    """Processes that play beside each other, with `envs` environments each; 0 plays in this one."""
+    ray: str | None = None
+    """Have that many workers of a Ray cluster play instead: `auto`, or the cluster's address."""
     seed: int = 0
     """Seed of no-ops, sticky actions, random actions and the bootstrap."""
     out: Path | None = None
@@ -137,27 +143,15 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         raise UserError(f"{checkpoint.path}: holds only a tokenizer; train on until the model is trained too")
     config = replace(config, acting=with_discount_of_training(config.acting, checkpoint))
     check_acting(config.acting, game, checkpoint.tokenizer, checkpoint.model)
-    agent = Agent(
-        checkpoint.tokenizer,
-        checkpoint.model,
-        game,
-        config.acting,
-        environments=config.rollout.envs,
-        seed=config.seed,
-    )
-    player = AgentPlayer(agent, max_scenes=config.video_decisions if config.video else 0)
     start = time.perf_counter()
-    try:
-        results = play_episodes(player, game, config.rollout, seed=config.seed, label=game.name)
-    except PlanningError as error:
-        raise UserError(f"{checkpoint.path}: {error}; use an earlier checkpoint of the run") from error
+    results, scenes = _play(config, game, checkpoint)
     evaluation = Evaluation(
         config=config,
         game=game,
         checkpoint=checkpoint.path,
         checkpoint_sha256=hashlib.sha256((checkpoint.path / "manifest.json").read_bytes()).hexdigest(),
         step=checkpoint.step,
-        results=tuple(results),
+        results=results,
         scores=summarise_scores(
             np.array([result.score for result in results]),
             game.name,
@@ -172,8 +166,59 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         with replace_file(config.out) as temporary:
             temporary.write_text(json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n")
     if config.video is not None:
-        write_video(config.video, player.scenes, game, caption=describe_planner(config.acting))
+        write_video(config.video, scenes, game, caption=describe_planner(config.acting))
     return evaluation
+
+
+def _play(
+    config: EvaluateConfig, game: Game, checkpoint: Checkpoint
+) -> tuple[tuple[EpisodeResult, ...], list[Scene]]:
+    """Play all episodes; results by index, and what is filmed."""
+    executor = find_executor(config.workers, config.ray)
+    episodes = range(config.rollout.episodes)
+    if isinstance(executor, Here):
+        make, shares = partial(_player, config, checkpoint), [episodes]
+    else:
+        # Other processes load the checkpoint themselves. Small shares keep all of them busy to the end.
+        size = config.rollout.envs
+        make = partial(_player, replace(config, checkpoint=checkpoint.path.absolute()), None)
+        shares = [episodes[first : first + size] for first in episodes[::size]]
+    results: list[EpisodeResult] = []
+    scenes: list[Scene] = []
+    try:
+        with episode_bar(len(episodes), game.name) as show:
+            for played, filmed in executor.run(make, shares, show):
+                results += played
+                scenes += filmed
+    except PlanningError as error:
+        raise UserError(f"{checkpoint.path}: {error}; use an earlier checkpoint of the run") from error
+    return tuple(sorted(results, key=lambda result: result.index)), scenes
+
+
+def _player(
+    config: EvaluateConfig, checkpoint: Checkpoint | None
+) -> Worker[range, tuple[list[EpisodeResult], list[Scene]]]:
+    """What plays a share of the episodes: their results, and scenes of the filmed one if it is among them."""
+    game = find_game(config.game)
+    if checkpoint is None:
+        torch.set_num_threads(1)  # there is a process for each core
+        checkpoint = load_checkpoint(config.checkpoint, find_device(config.device))
+    assert checkpoint.model is not None
+    agent = Agent(
+        checkpoint.tokenizer,
+        checkpoint.model,
+        game,
+        config.acting,
+        environments=config.rollout.envs,
+        seed=config.seed,
+    )
+
+    def play(task: range, report: Report) -> tuple[list[EpisodeResult], list[Scene]]:
+        player = AgentPlayer(agent, max_scenes=config.video_decisions if config.video else 0)
+        played = play_share(player, game, config.rollout, task, seed=config.seed, report=report)
+        return played, player.scenes
+
+    return play
 
 
 def with_discount_of_training(acting: ActingConfig, checkpoint: Checkpoint) -> ActingConfig:

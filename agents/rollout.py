@@ -9,7 +9,8 @@ once enough episodes have ended. An episode is a function of the seed, its index
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from agents.video import Scene
 from datasets.atari import AtariEmulator
 from datasets.behaviours import Behaviour, RandomPlay
 from datasets.errors import UserError
+from datasets.executor import Here, Report, Show, Tally
 from datasets.games import Game
 
 # What a generator made of (seed, episode, purpose) is for; the agent's own has no purpose number.
@@ -120,40 +122,80 @@ def play_episodes(
     Raises:
         UserError: the game has no ROM, or its settings are out of range.
     """
-    seats = [_take_seat(place, game, config) for place in range(min(config.envs, config.episodes))]
+    with episode_bar(config.episodes, label) as show:
+        [results] = Here().run(
+            lambda: (
+                lambda episodes, report: play_share(player, game, config, episodes, seed=seed, report=report)
+            ),
+            [range(config.episodes)],
+            show,
+        )
+    return results
+
+
+@contextmanager
+def episode_bar(episodes: int, label: str) -> Iterator[Show]:
+    """A progress bar of episodes, and what shows a tally on it."""
+    with tqdm(total=episodes, desc=label, unit="episode", miniters=0) as bar:
+
+        def show(done: Tally) -> None:
+            # Episodes can last long: the count of decisions shows that play goes on.
+            bar.set_postfix(decisions=done.decisions, refresh=False)
+            bar.update(done.episodes - bar.n)
+
+        yield show
+
+
+def play_share(
+    player: Player,
+    game: Game,
+    config: RolloutConfig,
+    episodes: range,
+    *,
+    seed: int,
+    report: Report,
+) -> list[EpisodeResult]:
+    """Play some of the episodes, several at a time; arguments, results and errors as of `play_episodes`.
+
+    Args:
+        player: chooses the actions.
+        game: what is played.
+        config: how episodes start and end, and how many are played side by side.
+        episodes: their indices.
+        seed: with an episode's index, decides its no-ops and sticky actions.
+        report: told of every decision and every end; what has been played is given up when it says so.
+    """
+    places = min(config.envs, len(episodes))
+    seats = [_take_seat(place, episodes[place], game, config) for place in range(places)]
     for seat in seats:
         _begin(seat, player, config, seed)
     results: list[EpisodeResult] = []
-    decisions = 0
-    with tqdm(total=config.episodes, desc=label, unit="episode", miniters=0) as bar:
-        while seats:
-            actions = player.act(seats)
-            decisions += len(seats)
-            for seat, action in zip(list(seats), actions, strict=True):
-                result = _step(seat, int(action), config)
-                if result is None:
-                    continue
-                results.append(result)
-                bar.update()
-                seat.episode += config.envs
-                if seat.episode < config.episodes:
-                    _begin(seat, player, config, seed)
-                else:
-                    seats.remove(seat)
-            # Episodes can last long: the count of decisions shows that play goes on.
-            bar.set_postfix(decisions=decisions, refresh=False)
-            bar.update(0)
+    while seats:
+        playing, finished = len(seats), len(results)
+        actions = player.act(seats)
+        for seat, action in zip(list(seats), actions, strict=True):
+            result = _step(seat, int(action), config)
+            if result is None:
+                continue
+            results.append(result)
+            seat.episode += config.envs
+            if seat.episode < episodes.stop:
+                _begin(seat, player, config, seed)
+            else:
+                seats.remove(seat)
+        if not report(Tally(decisions=playing, episodes=len(results) - finished)):
+            break
     return sorted(results, key=lambda result: result.index)
 
 
-def _take_seat(place: int, game: Game, config: RolloutConfig) -> Seat:
+def _take_seat(place: int, episode: int, game: Game, config: RolloutConfig) -> Seat:
     emulator = AtariEmulator(
         game,
         seed=0,
         sticky_action_probability=config.sticky_action_probability,
         max_frames=config.max_frames,
     )
-    return Seat(environment=place, emulator=emulator, episode=place)
+    return Seat(environment=place, emulator=emulator, episode=episode)
 
 
 def _begin(seat: Seat, player: Player, config: RolloutConfig, seed: int) -> None:

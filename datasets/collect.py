@@ -24,6 +24,7 @@ from tqdm import tqdm
 from datasets.atari import EMULATOR
 from datasets.behaviour_mixtures import Mixture, describe_kinds, parse_mixture
 from datasets.errors import UserError, run_command
+from datasets.executor import Tally, find_executor
 from datasets.games import find_game
 from datasets.playing import InterruptLatch, PlayedEpisode, PlaySettings, play_in_order
 
@@ -59,6 +60,8 @@ class CollectConfig:
     """Seed of everything; the same seed gives the same file."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that play; the file does not depend on it."""
+    ray: str | None = None
+    """Have that many workers of a Ray cluster play instead: `auto`, or the cluster's address."""
     max_episode_decisions: int = 27_000
     """Decisions after which an episode is cut short; 27,000 are 108,000 emulator frames."""
     max_noops: int = 30
@@ -131,14 +134,13 @@ def _write_episodes(
     interrupts = InterruptLatch()
     bar = tqdm(total=config.steps, desc=f"collect {settings.game}", unit=" steps", mininterval=1.0)
 
-    def show(played: int) -> None:
-        bar.update(min(played, config.steps) - bar.n)
+    def show(played: Tally) -> None:
+        bar.update(min(played.decisions, config.steps) - bar.n)
         if interrupts.is_set:
             raise KeyboardInterrupt
 
-    episodes = play_in_order(
-        settings, first=writer.num_episodes, steps=config.steps, workers=config.workers, show=show
-    )
+    executor = find_executor(config.workers, config.ray)
+    episodes = play_in_order(settings, executor, first=writer.num_episodes, steps=config.steps, show=show)
     with interrupts, bar, closing(episodes):
         for played in episodes:
             writer.add(to_episode(played, settings.game))

@@ -1,22 +1,17 @@
-"""Whole episodes played in worker processes, each a function of the settings and its index alone.
+"""Whole episodes, each a function of the settings and its index alone.
 
 Letters: T steps of an episode.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import itertools
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
+from functools import partial
 
 import cv2
 import numpy as np
@@ -24,12 +19,11 @@ from jaxtyping import Float32, UInt8
 
 from datasets.atari import AtariEmulator
 from datasets.behaviour_mixtures import parse_mixture
-from datasets.errors import UserError
+from datasets.executor import Executor, Report, Show, Tally, Worker
 from datasets.games import find_game
 
 # Decisions between two looks at whether to stop.
 _DECISIONS_PER_REPORT = 32
-_SECONDS_PER_REPORT = 0.5
 
 
 @dataclass(frozen=True)
@@ -140,63 +134,44 @@ def episode_seed(seed: int, index: int) -> int:
 
 
 def play_in_order(
-    settings: PlaySettings,
-    *,
-    first: int,
-    steps: int,
-    workers: int,
-    show: Callable[[int], None],
+    settings: PlaySettings, executor: Executor, *, first: int, steps: int, show: Show
 ) -> Generator[PlayedEpisode]:
     """Play episodes `first`, `first` + 1, ... in parallel until they hold at least `steps` steps.
 
-    The episodes and their order do not depend on the number of workers. What workers have begun beyond
-    the last episode is abandoned.
+    The episodes and their order do not depend on who plays them. What workers have begun beyond the last
+    episode is abandoned.
 
     Args:
         settings: what decides the episodes.
+        executor: who plays.
         first: index of the first episode.
         steps: steps wanted; the last episode is whole, so there may be more.
-        workers: processes that play.
-        show: told at least twice a second how many steps are played so far, unfinished episodes included;
-            what it raises ends the play.
+        show: told at least twice a second, except by a Ray cluster, what is played so far, unfinished
+            episodes included; what it raises ends the play.
 
     Raises:
-        UserError: unknown game or behaviour, or a worker process died.
+        UserError: unknown game or behaviour, or worker processes keep dying.
     """
-    context = multiprocessing.get_context("spawn")
-    stop, played = context.Event(), context.Value("q", 0)
-    executor = ProcessPoolExecutor(workers, context, _start_worker, (settings, stop, played))
-    waiting: deque[Future[PlayedEpisode | None]] = deque()
-    collected, following = 0, first
-    try:
-        while collected < steps:
-            # Twice the workers: while a long episode is waited for, the others have something to do.
-            while len(waiting) < 2 * workers:
-                with _interrupts_blocked():
-                    waiting.append(executor.submit(_play, following))
-                following += 1
-            episode = _wait_for(waiting.popleft(), lambda: show(played.value))
+    collected = 0
+    with closing(executor.run(partial(_player, settings), itertools.count(first), show)) as episodes:
+        for episode in episodes:
+            assert episode is not None  # None only for those that nobody waits for any more
             collected += len(episode.actions)
             yield episode
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a playing process died, perhaps for lack of memory; try again with fewer --workers"
-        ) from error
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
+            if collected >= steps:
+                return
 
 
-def _wait_for(future: Future[PlayedEpisode | None], show: Callable[[], None]) -> PlayedEpisode:
-    while True:
-        try:
-            episode = future.result(timeout=_SECONDS_PER_REPORT)
-        except TimeoutError:
-            show()
-            continue
-        show()
-        assert episode is not None  # None only after `stop`, when nobody waits any more
+def _player(settings: PlaySettings) -> Worker[int, PlayedEpisode | None]:
+    cv2.setNumThreads(1)
+    player = EpisodePlayer(settings)
+
+    def play(task: int, report: Report) -> PlayedEpisode | None:
+        episode = player.play(task, lambda decisions: report(Tally(decisions=decisions)))
+        report(Tally(episodes=1))
         return episode
+
+    return play
 
 
 class InterruptLatch:
@@ -220,41 +195,3 @@ class InterruptLatch:
     def _note(self, *_: object) -> None:
         self.is_set = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    # Ctrl-C goes to all processes of a terminal. Workers inherit that they are deaf to it, from their
-    # first moment on, and are told to stop by the process that collects.
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-class _Worker:
-    """What a worker process keeps between episodes."""
-
-    player: EpisodePlayer
-    stop: Event
-    played: Synchronized
-
-
-def _start_worker(settings: PlaySettings, stop: Event, played: Synchronized) -> None:
-    cv2.setNumThreads(1)
-    _Worker.player, _Worker.stop, _Worker.played = EpisodePlayer(settings), stop, played
-
-
-def _play(index: int) -> PlayedEpisode | None:
-    return _Worker.player.play(index, _report)
-
-
-def _report(decisions: int) -> bool:
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():
-        # Killed without a chance to say so: there is nobody left to play for.
-        os._exit(1)
-    with _Worker.played.get_lock():
-        _Worker.played.value += decisions
-    return not _Worker.stop.is_set()

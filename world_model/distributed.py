@@ -1,6 +1,6 @@
 """The processes that train one model together: who they are, which share each takes, how they stop.
 
-torchrun starts the processes and restarts them when one dies (`torchrun --nproc-per-node 2 train.py ...`).
+torchrun starts the processes and restarts them when one dies (`torchrun --nproc-per-node 2 -- train.py ...`).
 Every process runs the same program. Of each step's batch it computes its parts: part i of M is the rows i,
 i + M, i + 2 M, ... of the batch that a single process would draw. Gradients are averaged, so losses are
 divided by counts over all processes (see `loss_counts.py`), and the sum is the loss of the whole batch.
@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -193,6 +193,8 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
     store, rank, size = next(rendezvous("env://"))
+    # torchrun keeps its store when it starts the processes again, and with it what the dead ones left there.
+    store = PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{size}", store)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     with (

@@ -63,6 +63,8 @@ def test_results_hold_all_that_is_needed_to_play_again(run: Path, tmp_path: Path
     again = evaluate(request(run, rollout=replace(ROLLOUT, envs=3), seed=3))
     assert again.results == evaluation.results
     assert again.scores == evaluation.scores
+    shared_out = evaluate(request(run, rollout=replace(ROLLOUT, envs=1), workers=2, seed=3))
+    assert shared_out.results == evaluation.results
 
 
 def test_planning_discounts_as_training_did_unless_told(run: Path, tmp_path: Path):
