@@ -36,12 +36,12 @@ def simulate(book, tables, copy_done, stalls):
         now = ready
         mult = tables.step[step, MULT]
         while copy != NONE and words[book.copy_start + copy] < clock[step + 1]:
-            engine_free = max(engine_free, now) + mult * copy_seconds(book, tables, copy)
+            engine_free = max(engine_free, now) + mult * copy_seconds(book, copy)
             copy_done[copy] = engine_free
             last_issued, copy = copy, words[book.copy_after + copy]
         now += mult * step_seconds(tables, step, words[book.step_fast + step])
     while copy != NONE:
-        engine_free = max(engine_free, now) + copy_seconds(book, tables, copy)
+        engine_free = max(engine_free, now) + copy_seconds(book, copy)
         copy_done[copy] = engine_free
         copy = words[book.copy_after + copy]
     finish = now
@@ -52,9 +52,9 @@ def simulate(book, tables, copy_done, stalls):
 
 
 @part
-def copy_seconds(book, tables, copy):
-    """How long a copy keeps the engine busy."""
-    return tables.copy_seconds[book.words[book.block_unit + book.words[book.copy_block + copy]]]
+def copy_seconds(book, copy):
+    """How long a copy keeps the engine busy: whole nanoseconds, as it was booked."""
+    return (book.words[book.copy_end + copy] - book.words[book.copy_start + copy]) * 1e-9
 
 
 @part

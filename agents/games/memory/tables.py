@@ -56,8 +56,6 @@ class Tables(NamedTuple):
     """int64 [T + 1] planned start of each instruction, and the end."""
     compute_seconds: np.ndarray
     """float64 [T] arithmetic of one execution of each instruction."""
-    copy_seconds: np.ndarray
-    """float64 [U] how long a copy takes, not rounded."""
     seconds_per_slow_byte: float
     """1 / bandwidth of slow memory."""
     seconds_per_fast_byte: float
@@ -116,7 +114,6 @@ def build_tables(program: Program, clock_lambda: float) -> Tables:
         step=_step_table(program, clock),
         clock=clock,
         compute_seconds=np.array([entry.flops / hardware.peak_flops for entry in program.instructions]),
-        copy_seconds=np.array([_size(program, members) / hardware.bw_dma for members in units]),
         seconds_per_slow_byte=1 / hardware.bw_slow,
         seconds_per_fast_byte=1 / hardware.bw_fast,
         capacity=hardware.fast_capacity // hardware.alignment,

@@ -171,9 +171,13 @@ def _check_groups(program: Program, plan: Plan, clock: list[int]) -> list[Violat
         if held.block[0] > clock[first[0]] or held.block[1] < clock[last[0] + 1]:
             found.append(Violation("V7", f"{where}.block", "does not cover all uses of the group"))
         if (first[1] == "r") != (held.copy_in is not None):
-            found.append(Violation("V3", f"{where}.copy_in", "is there if and only if the first use is a read"))
+            found.append(
+                Violation("V3", f"{where}.copy_in", "is there if and only if the first use is a read")
+            )
         if held.copy_in and (held.copy_in[1] > clock[first[0]] or held.copy_in[0] < held.block[0]):
-            found.append(Violation("V3", f"{where}.copy_in", "is not between the block's start and the first use"))
+            found.append(
+                Violation("V3", f"{where}.copy_in", "is not between the block's start and the first use")
+            )
     return found
 
 
@@ -187,7 +191,9 @@ def _check_runs(program: Program, plan: Plan, clock: list[int]) -> list[Violatio
         if buffer.pinned or buffer.alias_group >= 0:
             found.append(Violation("V7", f"{where}.buffer", "a pinned buffer or group goes under groups"))
         if versions[run.buffer] > 1:
-            found.append(Violation("V3", f"{where}.buffer", "a buffer with several contents stays in slow memory"))
+            found.append(
+                Violation("V3", f"{where}.buffer", "a buffer with several contents stays in slow memory")
+            )
         for step, kind in run.accesses:
             if run.block[0] > clock[step] or run.block[1] < clock[step + 1]:
                 found.append(Violation("V2", f"{where}.accesses", f"'{kind}' of {step} is outside the block"))
@@ -303,5 +309,7 @@ def _check_times(program: Program, plan: Plan) -> list[Violation]:
         sentence = f"is {plan.simulated_time_us}, recomputed {simulated * 1e6}"
         found.append(Violation("V8", "simulated_time_us", sentence))
     if simulated < cost * (1 - 1e-9):
-        found.append(Violation("V8", "simulated_time_us", "is less than the instructions take without waiting"))
+        found.append(
+            Violation("V8", "simulated_time_us", "is less than the instructions take without waiting")
+        )
     return found

@@ -110,21 +110,21 @@ def simulated_seconds(program: Program, plan: Plan) -> float:
                 begin = max([begin, *(done[id(other), True] for other in tenants)])
         now = begin
         while waiting and waiting[0].start < clock[step + 1]:
-            engine = _issue(program, waiting.popleft(), now, engine, instruction.mult, done, issued_backs)
+            engine = _issue(waiting.popleft(), now, engine, instruction.mult, done, issued_backs)
         now += seconds[step] * instruction.mult
     while waiting:
-        engine = _issue(program, waiting.popleft(), now, engine, 1, done, issued_backs)
+        engine = _issue(waiting.popleft(), now, engine, 1, done, issued_backs)
     outputs = (run for buffer, run in wrote_back.items() if program.buffers[buffer].live_out)
     return max([now, *(done[id(run), True] for run in outputs)])
 
 
 def _issue(
-    program: Program, transfer: Transfer, now: float, engine: float, mult: int,
+    transfer: Transfer, now: float, engine: float, mult: int,
     done: dict[tuple[int, bool], float], issued_backs: list[Run | Held],
 ) -> float:  # fmt: skip
-    """Queue a copy; return when the engine is done with it."""
-    length = stay_size(program, transfer.stay) / program.hardware.bw_dma * mult
-    done[id(transfer.stay), transfer.is_write_back] = finish = max(now, engine) + length
+    """Queue a copy, which takes as long as it is booked for; return when the engine is done with it."""
+    finish = max(now, engine) + (transfer.end - transfer.start) * 1e-9 * mult
+    done[id(transfer.stay), transfer.is_write_back] = finish
     if transfer.is_write_back:
         issued_backs.append(transfer.stay)
     return finish
@@ -132,7 +132,6 @@ def _issue(
 
 def _share_room(program: Program, one: Run | Held, other: Run | Held) -> bool:
     """Whether two stays use some of the same places."""
-    return (
-        one.offset < other.offset + stay_size(program, other)
-        and other.offset < one.offset + stay_size(program, one)
+    return one.offset < other.offset + stay_size(program, other) and other.offset < one.offset + stay_size(
+        program, one
     )
