@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.files import replace_directory
-from world_model.optimizer_state import optimizer_tensors, restore_optimizer  # noqa: F401 (for agents.search_agent)
 from world_model.shards import read_shards
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TokenizerConfig

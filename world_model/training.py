@@ -214,7 +214,7 @@ def train_phase(
     )
     for step, parts in zip(bar, learner.batches(first_step, last_step), strict=True):
         rate = learning_rate(how.optimizer, step, phase)
-        losses, scalars = _optimise(learner, objective, optimizer, parts, step, rate, how)
+        losses, scalars = optimise(learner, objective, optimizer, parts, step, rate, how)
         if not all(map(math.isfinite, (*losses, scalars["gradient_norm"]))):
             _stop_non_finite(parts, losses, step, log, how.processes)
         total = sum(losses) / len(losses)
@@ -261,7 +261,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def _optimise(
+def optimise(
     learner: Learner,
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -270,7 +270,11 @@ def _optimise(
     rate: float,
     how: Optimisation,
 ) -> tuple[list[float], dict[str, float]]:
-    """One step; the loss of each process, whose mean is that of the batch, and scalars of the batch."""
+    """Take one step; the weights stay where they are if a loss or the gradient is not finite.
+
+    Returns:
+        The loss of each process, whose mean is that of the batch, and scalars of the batch to log.
+    """
     device = next(learner.module.parameters()).device
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -24,7 +24,7 @@ from agents.search_agent.replay import Replay
 from agents.search_agent.self_play import Episode, choose, planning_model, play
 from agents.search_agent.train_config import SearchTrainConfig
 from datasets.errors import UserError
-from world_model.checkpoint import optimizer_tensors, restore_optimizer
+from world_model.optimizer_state import optimizer_tensors, restore_optimizer
 
 REANALYSED_AT_ONCE = 64
 """Positions of an episode that are searched in one batch."""
