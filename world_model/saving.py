@@ -29,7 +29,7 @@ from world_model.checkpoint import (
     seal_checkpoint,
 )
 from world_model.distributed import Processes
-from world_model.shards import check_written, write_shards
+from world_model.shards import check_written, make_stager, write_shards
 from world_model.tokenizer import Tokenizer
 from world_model.world_action_model import WorldActionModel
 
@@ -120,6 +120,7 @@ class _SharingSaver:
         group = dist.new_group(backend="gloo")
         assert isinstance(group, dist.ProcessGroup)
         self._group = group
+        self._stager = make_stager(processes.device)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._writing: _Writing | None = None
 
@@ -147,7 +148,7 @@ class _SharingSaver:
         shared: list[Path | None] = [folder]
         dist.broadcast_object_list(shared, src=0, group=self._group)
         assert shared[0] is not None
-        done = shards = write_shards(shared[0] / SHARDS, tensors, self._group)
+        done = shards = write_shards(shared[0] / SHARDS, tensors, self._group, self._stager)
         if folder is not None:
             shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
 

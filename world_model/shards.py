@@ -19,25 +19,42 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from datasets.errors import UserError
 
 
-def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> Future[None]:
+def make_stager(device: torch.device) -> DefaultStager:
+    """What copies tensors of a device; it keeps the memory of its copies, so that only the first is slow."""
+    on_gpu = device.type == "cuda"
+    return DefaultStager(
+        StagingOptions(
+            use_pinned_memory=on_gpu,
+            use_shared_memory=False,
+            use_async_staging=False,
+            use_non_blocking_copy=on_gpu,
+        )
+    )
+
+
+def write_shards(
+    folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup, stager: DefaultStager
+) -> Future[None]:
     """Copy the tensors, then write them while the caller goes on; every process of the group must call it.
 
     Args:
         folder: on a disk that all processes see.
         tensors: by name; with shards or without, of equal names in all processes.
         group: on the CPU, and used for nothing else until the future is done.
+        stager: makes the copies; those of the last call must be written.
 
     Returns:
         What is done when all processes have written; it raises in all of them if one has failed.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    found = async_save(dict(tensors), storage_writer=writer, process_group=group)
+    found = async_save(dict(tensors), storage_writer=writer, process_group=group, async_stager=stager)
     assert isinstance(found, Future)
     return found
 
