@@ -112,6 +112,8 @@ METHODS: dict[str, Method] = {
 ABLATION: dict[str, Method] = {
     "search": by_search(PackingSearchConfig()),
     "one order, no restarts": by_search(PackingSearchConfig(nodes=2**60)),
+    "no blame": by_search(PackingSearchConfig(blame=0.0)),
+    "less blame": by_search(PackingSearchConfig(blame=1.0)),
     "orders without noise": by_search(PackingSearchConfig(noise=(0.0,))),
     "little noise": by_search(PackingSearchConfig(noise=(0.05,))),
     "much noise": by_search(PackingSearchConfig(noise=(0.6,))),

@@ -60,6 +60,8 @@ class Scratch(NamedTuple):
     """Buffers whose offset was raised, and the offset before, in order, int64 [., 2]."""
     members: np.ndarray
     """Stack of the buffers that the open calls have left to place, and of their candidates, int64."""
+    blame: np.ndarray
+    """How often each section was where something did not fit, int64 [S]."""
     counters: np.ndarray
     """Nodes so far, most nodes, and not 0 if the search shall stop, int64 [3]."""
 
@@ -88,6 +90,7 @@ def begin(rules: PackingRules, capacity: int, order: np.ndarray, most_nodes: int
         floor=np.zeros(rules.num_sections, dtype=np.int64),
         raised=np.empty((count * (count + 1) // 2 + 1, 2), dtype=np.int64),
         members=members,
+        blame=np.zeros(rules.num_sections, dtype=np.int64),
         counters=np.array([0, most_nodes, 0]),
     )
     return Problem(rules.first, rules.last, rules.size, rank, capacity), scratch
@@ -158,6 +161,7 @@ def _highest_offset(problem, scratch, low, high, base, count, level):
         if scratch.left[section] > 0:
             room = problem.capacity - scratch.left[section]
             if scratch.floor[section] > room:
+                scratch.blame[section] += 1
                 return -1
             highest = min(highest, room)
     return highest
