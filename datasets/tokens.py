@@ -145,7 +145,8 @@ def build_token_cache(
     tokens_per_frame = tokenizer.config.tokens_per_frame
     first_step = int(store.steps.offsets[num_known])
     with replace_file(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(store, tokenizer_hash, tokens_per_frame))
+        shape = (store.num_steps, tokens_per_frame)
+        file.write(token_cache_header(store.content_id, tokenizer_hash, len(store.episodes), shape))
         if known is not None:
             file.write(known.tokens.data)
         bar = tqdm(
@@ -217,15 +218,24 @@ def _frame_batches(
         yield np.concatenate(frames), np.concatenate(task_ids)
 
 
-def _header(store: EpisodeStore, tokenizer_hash: str, tokens_per_frame: int) -> bytes:
-    shape = [store.num_steps, tokens_per_frame]
+def token_cache_header(
+    content_id: str, tokenizer_hash: str, num_episodes: int, shape: tuple[int, int]
+) -> bytes:
+    """What stands before the tokens of a cache.
+
+    Args:
+        content_id: of the store.
+        tokenizer_hash: of the tokenizer that made the tokens.
+        num_episodes: of the store.
+        shape: steps N, and tokens K a frame.
+    """
     header = {
         "__metadata__": {
             "format": _FORMAT,
             "version": _VERSION,
             "tokenizer": tokenizer_hash,
-            "content_id": store.content_id,
-            "episodes": str(len(store.episodes)),
+            "content_id": content_id,
+            "episodes": str(num_episodes),
         },
         "tokens": {"dtype": "U16", "shape": shape, "data_offsets": [0, 2 * shape[0] * shape[1]]},
     }

@@ -112,6 +112,8 @@ class TrainConfig:
             raise UserError(f"lora_rank is {self.lora_rank}; it must be 0 or more")
         if self.lora_rank and self.from_checkpoint is None:
             raise UserError(f"lora_rank is {self.lora_rank} without --from; fresh weights must train whole")
+        if self.lora_rank and self.parallel == "fsdp":
+            raise UserError("parallel fsdp does not take lora_rank: adapters are small; use parallel ddp")
         if self.micro_batches is not None and self.micro_batches < 1:
             raise UserError(f"micro_batches is {self.micro_batches}; it must be at least 1")
         if self.keep_checkpoints < 1:

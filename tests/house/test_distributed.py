@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.kills import children, wait_for_step
 from datasets.errors import UserError
 from tests.house.processes import limit_file_size, run_processes, set_dropout, spoil_loss
 from tests.house.small_store import write_small_store
 from train import train
 from world_model.checkpoint import checkpoint_name, list_checkpoints, load_checkpoint
+from world_model.distributed import Processes
 from world_model.export import ExportConfig, export
 from world_model.recipes import parse_command_line
 from world_model.sizes import SIZES
+from world_model.train_config import TrainConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = (
     "--tokenizer-steps 2 --world-steps 3 --joint-steps 4 --batch-size 4 --tokenizer-batch 6 "
     "--context-frames 4 --target-update-every 2 --loop.save-every 4 --loop.held-out-every 3 --device cpu "
@@ -145,21 +152,40 @@ def test_a_full_disk_of_one_process_stops_all_and_keeps_the_last_checkpoint(stor
     assert not list((folder / "checkpoints").glob(".*"))
 
 
+@pytest.mark.slow
+def test_torchrun_starts_a_killed_worker_again_and_the_trace_stays(store, tmp_path):
+    options = [*OPTIONS, "--micro-batches", "2"]
+    options[options.index("--joint-steps") + 1] = "20"
+    train(parse_command_line(["--data", str(store), "--run", str(tmp_path / "one"), *options]))
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 2 --".split()
+    run = tmp_path / "two"
+    process = subprocess.Popen(
+        [sys.executable, *torchrun, "train.py", "--data", str(store), "--run", str(run), *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    wait_for_step(run, 9, process)
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    assert process.wait(120) == 0
+    assert_same_trace(tmp_path / "one", run)
+
+
+def test_shards_and_adapters_exclude_each_other(tmp_path):
+    with pytest.raises(UserError, match="fsdp does not take lora_rank"):
+        TrainConfig(run=tmp_path, from_checkpoint=tmp_path, lora_rank=2, parallel="fsdp")
+
+
 @pytest.mark.parametrize(
     ("batch_size", "micro_batches", "message"),
     [(8, 3, "2 processes cannot share evenly"), (3, 4, "cannot be cut into 4 parts")],
 )
 def test_parts_that_do_not_fit_are_refused(batch_size, micro_batches, message):
-    from world_model.distributed import Processes
-
     with pytest.raises(UserError, match=message):
-        Processes(torch.device("cpu"), rank=1, size=2, parallel="ddp").parts(batch_size, micro_batches)
+        Processes(rank=1, size=2, parallel="ddp").parts(batch_size, micro_batches)
 
 
 def test_parts_make_up_the_batch():
-    from world_model.distributed import Processes
-
-    both = [Processes(torch.device("cpu"), rank, 2, "ddp").parts(7, 4) for rank in (0, 1)]
+    both = [Processes(rank=rank, size=2, parallel="ddp").parts(7, 4) for rank in (0, 1)]
     assert [len(parts) for parts in both] == [2, 2]
     assert sorted(row for parts in both for rows in parts for row in rows) == list(range(7))
-    assert replace(Processes(torch.device("cpu"))).parts(7, None) == (range(0, 7, 1),)
+    assert Processes().parts(7, None) == (range(0, 7, 1),)
