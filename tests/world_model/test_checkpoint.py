@@ -11,9 +11,11 @@ from datasets.errors import UserError
 from tests.world_model.small_models import random_model, small_config
 from world_model import checkpoint as checkpoints
 from world_model.checkpoint import (
+    best_checkpoint,
     checkpoint_name,
     list_checkpoints,
     load_checkpoint,
+    prune_checkpoints,
     save_checkpoint,
 )
 from world_model.optimizer_state import optimizer_tensors, restore_optimizer
@@ -131,6 +133,31 @@ def test_nothing_there(tmp_path):
         load_checkpoint(tmp_path / "absent")
     with pytest.raises(UserError, match="holds no complete checkpoint"):
         load_checkpoint(tmp_path)
+
+
+def test_the_newest_and_the_best_of_the_phase_are_kept(tmp_path):
+    measured = [("world", 0.1), ("joint", 3.0), ("joint", 1.0), ("joint", None), ("joint", 2.0)]
+    for step, (phase, loss) in enumerate(measured):
+        torch.manual_seed(0)
+        save_checkpoint(
+            tmp_path / "checkpoints" / checkpoint_name(step),
+            step=step,
+            tokenizer=Tokenizer(SMALL_TOKENIZER),
+            model=None,
+            optimizer={},
+            training={},
+            phase=phase,
+            held_out_loss=loss,
+        )
+    best = tmp_path / "checkpoints" / checkpoint_name(2)
+    assert best_checkpoint(tmp_path) == best
+    prune_checkpoints(tmp_path, keep=1)
+    assert list_checkpoints(tmp_path) == [best, tmp_path / "checkpoints" / checkpoint_name(4)]
+
+
+def test_a_run_without_held_out_losses_has_no_best(tmp_path):
+    save(tmp_path / "checkpoints" / checkpoint_name(7))
+    assert best_checkpoint(tmp_path) is None
 
 
 def test_full_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
