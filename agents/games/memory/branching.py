@@ -299,17 +299,6 @@ def add_node(book: Book, tables: Tables, nodes: Nodes, parent, start, mask, all_
 
 
 @kernel
-def begin(book: Book, tables: Tables, nodes: Nodes, all_slow_seconds):
-    """Make the first node of an empty book; False if the log is full."""
-    mask = settle(book, tables, nodes, NONE, 0)
-    if mask == NO_ROOM:
-        undo(book, 0)
-        return False
-    add_node(book, tables, nodes, NONE, 0, mask, all_slow_seconds)
-    return True
-
-
-@kernel
 def expand(book: Book, tables: Tables, nodes: Nodes, parent, action, reached, all_slow_seconds):
     """Take one action in each of M nodes.
 
@@ -317,7 +306,7 @@ def expand(book: Book, tables: Tables, nodes: Nodes, parent, action, reached, al
         book: the plan, in the state of the current node.
         tables: the program.
         nodes: the tree.
-        parent: int64 [M] nodes.
+        parent: int64 [M] nodes; `NONE` for the start of the game, in an empty book, whose action is not read.
         action: int64 [M] a legal action of each.
         reached: int64 [M]; receives the nodes reached.
         all_slow_seconds: unit of returns.
@@ -329,11 +318,12 @@ def expand(book: Book, tables: Tables, nodes: Nodes, parent, action, reached, al
         if nodes.count[0] == len(nodes.row) or not has_room(book, 0):
             return index
         here = parent[index]
-        if not (nodes.row[here, MASK] >> action[index]) & 1:
+        if here != NONE and not (nodes.row[here, MASK] >> action[index]) & 1:
             return -1 - index
-        move_to(book, nodes, here)
         start = book.words[LOG_SIZE]
-        attempt(book, tables, nodes.row[here, ACCESS], action[index], NONE)
+        if here != NONE:
+            move_to(book, nodes, here)
+            attempt(book, tables, nodes.row[here, ACCESS], action[index], NONE)
         mask = settle(book, tables, nodes, here, start)
         if mask == NO_ROOM:
             undo(book, start)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from agents.games.memory.book import LOG_SIZE, Book
+from agents.games.memory.book import LOG_SIZE, NONE, Book
 from agents.games.memory.branching import (
     ACCESS,
     DEPTH,
     MASK,
     NODE_COLUMNS,
     Nodes,
-    begin,
     expand,
     keep_first,
     visit,
@@ -38,8 +37,7 @@ class StateTree:
         self.game = game
         self.book: Book = game.new_book()
         self.nodes = _new_nodes(game, 1 << 10, len(self.book.words))
-        while not begin(self.book, game.tables, self.nodes, game.all_slow_seconds):
-            self._lengthen_log()
+        self._expand(np.array([NONE]), np.array([0]))
 
     def __len__(self) -> int:
         """Number of states known."""
@@ -61,20 +59,7 @@ class StateTree:
         parent, action = np.asarray(parent, dtype=np.int64), np.asarray(action, dtype=np.int64)
         if len(parent) and not (0 <= parent.min() and parent.max() < len(self)):
             raise PlanningError(f"parent: there are {len(self)} states; use handles since the last root")
-        reached = np.empty(len(parent), dtype=np.int64)
-        done = 0
-        while done < len(parent):
-            more = expand(
-                self.book, self.game.tables, self.nodes, parent[done:], action[done:], reached[done:],
-                self.game.all_slow_seconds,
-            )  # fmt: skip
-            if more < 0:
-                row = done - 1 - more
-                raise PlanningError(f"action[{row}]: {action[row]} is not legal in state {parent[row]}")
-            done += more
-            if done < len(parent):
-                self._make_room()
-        return reached
+        return self._expand(parent, action)
 
     def total(self, node: Int[np.ndarray, "M"]) -> Float[np.ndarray, "M"]:
         """Return from the start of the game to M states.
@@ -114,6 +99,22 @@ class StateTree:
     def keep_first(self, count: int) -> None:
         """Forget all states but the first `count`, at least 1."""
         keep_first(self.book, self.nodes, count)
+
+    def _expand(self, parent: np.ndarray, action: np.ndarray) -> np.ndarray:
+        reached = np.empty(len(parent), dtype=np.int64)
+        done = 0
+        while done < len(parent):
+            more = expand(
+                self.book, self.game.tables, self.nodes, parent[done:], action[done:], reached[done:],
+                self.game.all_slow_seconds,
+            )  # fmt: skip
+            if more < 0:
+                row = done - 1 - more
+                raise PlanningError(f"action[{row}]: {action[row]} is not legal in state {parent[row]}")
+            done += more
+            if done < len(parent):
+                self._make_room()
+        return reached
 
     def _make_room(self) -> None:
         """Double what is nearly full: the log, or the nodes and their hash table."""
