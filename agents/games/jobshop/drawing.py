@@ -21,11 +21,14 @@ def draw_schedule(instance: JobShopInstance, schedule: Schedule, path: str | Pat
     colours = colormaps["turbo"]
     for job, starts in enumerate(schedule.starts):
         colour = colours((job + 0.5) / instance.num_jobs)
+        ink = "white" if sum(colour[:3]) < 1.2 else "black"
         for place, begin in enumerate(starts):
             machine, length = int(instance.machine[job, place]), int(instance.duration[job, place])
             axes.barh(machine, length, left=begin, height=0.8, color=colour, edgecolor="white", linewidth=0.5)
             if length > schedule.makespan / 60:
-                axes.text(begin + length / 2, machine, str(job), ha="center", va="center", fontsize=7)
+                axes.text(
+                    begin + length / 2, machine, str(job), ha="center", va="center", fontsize=7, color=ink
+                )
     bound = max(instance.lower_bound, instance.proven_bound or 0)
     axes.axvline(bound, color="black", linestyle=":", label=f"lower bound {bound}")
     axes.axvline(schedule.makespan, color="black", label=f"makespan {schedule.makespan}")
