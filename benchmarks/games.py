@@ -131,6 +131,7 @@ def memory_episodes(config: MemoryEpisodes) -> None:
     program = read_program(config.program)
     random = np.random.default_rng(config.seed)
     shares = []
+    tree = StateTree(MemoryGame(program))
     for episode in range(config.episodes):
         if episode % 50 == 0:
             tree = StateTree(MemoryGame(program, float(random.choice(CLOCKS))))
@@ -140,9 +141,8 @@ def memory_episodes(config: MemoryEpisodes) -> None:
         solution = tree.solution(int(node[0]))
         check_plan(program, export_plan(solution), f"{program.name}, random game {episode}")
         shares.append(100 * solution.share)
-    print(
-        f"{program.name}: {len(shares)} random games, all valid; {min(shares):.1f} to {max(shares):.1f} % of all slow"
-    )
+    found = f"{min(shares):.1f} to {max(shares):.1f} % of all slow"
+    print(f"{program.name}: {len(shares)} random games, all valid, {found}")
 
 
 def main() -> None:

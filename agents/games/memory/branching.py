@@ -1,35 +1,28 @@
-"""Compiled parts of the tree of states: stepping, what follows by force, dead ends, moving between states.
-
-A node is a state in which there is something to choose, or a finished game. It is kept as the log entries that
-lead to it from its parent; the book always holds the state of one node, the current one.
-"""
+"""Compiled parts of the tree of states: stepping, and what follows by force."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
-from agents.games.memory.book import (
-    HASH_ONE,
-    HASH_TWO,
-    LOG_SIZE,
-    NONE,
-    POSITION,
-    ROOM,
-    SAVED,
-    SLOW,
-    Book,
-    backward,
-    forward,
-    undo,
-    write,
-)
+from agents.games.memory.book import HASH_ONE, HASH_TWO, LOG_SIZE, NONE, POSITION, ROOM, SAVED, Book, undo
 from agents.games.memory.compiled import kernel, part
+from agents.games.memory.dead_ends import resolve
+from agents.games.memory.nodes import (
+    ACCESS,
+    DEPTH,
+    KEY_ONE,
+    KEY_TWO,
+    LOG_END,
+    LOG_START,
+    MASK,
+    PARENT,
+    Nodes,
+    find,
+    has_room,
+    move_to,
+    shorten,
+)
 from agents.games.memory.rules import (
     COPY,
     DROP,
-    DROPPED_FACT,
     KEEP,
     PICOSECONDS,
     PLACE_FACT,
@@ -37,66 +30,11 @@ from agents.games.memory.rules import (
     finish,
     legal_actions,
     mix,
-    toggle,
 )
 from agents.games.memory.simulator import simulate
-from agents.games.memory.tables import FIRST, IS_GROUP, UNIT, Tables
-
-(PARENT, DEPTH, LOG_START, LOG_END, ACCESS, MASK, KEY_ONE, KEY_TWO, NODE_COLUMNS) = range(9)
-"""Columns of `Nodes.row`: parent, decisions since the start, log entries [start, end) that lead here from the
-parent, the access to decide (A when the game is finished), legal actions as a bit mask (0 when it is), hash."""
+from agents.games.memory.tables import UNIT, Tables
 
 NO_ROOM = -2
-
-
-class Nodes(NamedTuple):
-    """Every state that was reached. N nodes."""
-
-    row: np.ndarray
-    """int64 [N, 8]."""
-    total: np.ndarray
-    """float64 [N] return from the start of the game to this state."""
-    count: np.ndarray
-    """int64 [2] nodes in use, and the current one."""
-    table: np.ndarray
-    """int64 [power of two] hash table of nodes, `NONE` where empty."""
-    path: np.ndarray
-    """int64 [N] scratch for the way down to a node."""
-    decision: np.ndarray
-    """int64 [U] scratch for what units were told before a dead end."""
-    replay: np.ndarray
-    """int64 [A] scratch for the actions to be repeated after a dead end."""
-    last_write: np.ndarray
-    """int64 [words] scratch for shortening logs; `NONE` throughout between calls."""
-    copy_done: np.ndarray
-    """float64 scratch of the simulator."""
-    stalls: np.ndarray
-    """float64 [T] scratch of the simulator."""
-
-
-@part
-def move_to(book: Book, nodes: Nodes, target):
-    """Make a node the current one: up to the common ancestor, and down again."""
-    row = nodes.row
-    here, below, steps = nodes.count[1], target, 0
-    while here != below:
-        if row[here, DEPTH] >= row[below, DEPTH]:
-            backward(book, row[here, LOG_START], row[here, LOG_END])
-            here = row[here, PARENT]
-        else:
-            nodes.path[steps] = below
-            steps += 1
-            below = row[below, PARENT]
-    for index in range(steps - 1, -1, -1):
-        below = nodes.path[index]
-        forward(book, row[below, LOG_START], row[below, LOG_END])
-    nodes.count[1] = target
-
-
-@part
-def has_room(book, entries):
-    """Whether the log can take a step and as many entries more."""
-    return len(book.log) - book.words[LOG_SIZE] >= ROOM + entries
 
 
 @part
@@ -140,129 +78,6 @@ def _only_action(mask):
 
 
 @part
-def resolve(book: Book, tables: Tables, nodes: Nodes, parent, start, unit, reached):
-    """Drop a unit that met a dead end: go back to its first access and repeat the other actions (SPEC section 6).
-
-    An action that is no longer allowed becomes a drop, or what else is allowed; where nothing is, that
-    access's unit is dropped too. It ends because every round drops one unit for good.
-
-    Args:
-        book: the plan.
-        tables: the program.
-        nodes: the tree.
-        parent: node under which the new state is being made.
-        start: length of the log at that node.
-        unit: what cannot be served.
-        reached: access at which that showed.
-
-    Returns:
-        False if the log is full; the caller then undoes everything.
-    """
-    words = book.words
-    nodes.replay[:reached] = words[book.access_action : book.access_action + reached]
-    while unit != NONE:
-        decision = words[book.unit_decision : book.unit_decision + len(tables.unit)]
-        nodes.decision[:] = decision
-        nodes.decision[unit] = SLOW
-        if not go_back(book, tables, nodes, parent, start):
-            return False
-        for other in range(len(tables.unit)):
-            # A group never meets a dead end: in slow memory by choice, it is told so again below.
-            if nodes.decision[other] == SLOW and decision[other] != SLOW and not tables.unit[other, IS_GROUP]:
-                write(book, book.unit_decision + other, SLOW)
-                toggle(book, DROPPED_FACT, other, 0, 0)
-        unit = NONE
-        while unit == NONE and words[POSITION] < reached:
-            if not has_room(book, 0):
-                return False
-            access = words[POSITION]
-            if not (
-                _repeat(book, tables, access, nodes.replay[access])
-                or _repeat(book, tables, access, DROP)
-                or _repeat(book, tables, access, KEEP)
-                or _repeat(book, tables, access, COPY)
-            ):
-                unit = tables.access[access, UNIT]
-    return True
-
-
-@part
-def _repeat(book, tables, access, action):
-    mark = book.words[LOG_SIZE]
-    if attempt(book, tables, access, action, NONE):
-        return True
-    undo(book, mark)
-    return False
-
-
-@part
-def go_back(book: Book, tables: Tables, nodes: Nodes, parent, start):
-    """Restore the state of a node before the first access of every unit that is to be dropped.
-
-    What the node in the making has written is taken back; what its ancestors have, by writes of its own. Units
-    that were dropped in between stay dropped, so their first accesses count too.
-
-    Returns:
-        False if the log is full.
-    """
-    words, row = book.words, nodes.row
-    undo(book, start)
-    target = len(tables.access)
-    for other in range(len(tables.unit)):
-        if nodes.decision[other] == SLOW and words[book.unit_decision + other] != SLOW:
-            target = min(target, tables.unit[other, FIRST])
-    while words[POSITION] > target:
-        first, last = row[parent, LOG_START], row[parent, LOG_END]
-        if not has_room(book, last - first + 4 * len(tables.unit)):
-            return False
-        for index in range(last - 1, first - 1, -1):
-            place = book.log[index, 0]
-            other = place - book.unit_decision
-            if 0 <= other < len(tables.unit) and words[place] == SLOW:
-                target = min(target, tables.unit[other, FIRST])
-            write(book, place, book.log[index, 1])
-        parent = row[parent, PARENT]
-    return True
-
-
-@part
-def shorten(book: Book, nodes: Nodes, start):
-    """Keep of the log since `start` only the first old and the last new value of each word that changed."""
-    log, last_write = book.log, nodes.last_write
-    kept = start
-    for index in range(start, book.words[LOG_SIZE]):
-        place = log[index, 0]
-        if last_write[place] == NONE:
-            last_write[place] = kept
-            log[kept, 0] = place
-            log[kept, 1] = log[index, 1]
-            kept += 1
-    last = kept
-    kept = start
-    for index in range(start, last):
-        place, old = log[index, 0], log[index, 1]
-        last_write[place] = NONE
-        if book.words[place] != old:
-            log[kept, 0] = place
-            log[kept, 1] = old
-            log[kept, 2] = book.words[place]
-            kept += 1
-    book.words[LOG_SIZE] = kept
-
-
-@part
-def find(nodes: Nodes, key_one, key_two):
-    """Place in the hash table of the node with these keys, or of the gap where it belongs."""
-    last = len(nodes.table) - 1
-    slot = key_one & last
-    while True:
-        node = nodes.table[slot]
-        if node == NONE or (nodes.row[node, KEY_ONE] == key_one and nodes.row[node, KEY_TWO] == key_two):
-            return slot
-        slot = (slot + 1) & last
-
-
-@part
 def add_node(book: Book, tables: Tables, nodes: Nodes, parent, start, mask, all_slow_seconds):
     """Make the book's state a node, or find the equal one there is and go back to the parent's state.
 
@@ -276,9 +91,9 @@ def add_node(book: Book, tables: Tables, nodes: Nodes, parent, start, mask, all_
     slot = find(nodes, key_one, key_two)
     if nodes.table[slot] != NONE:
         undo(book, start)
-        nodes.count[1] = parent
+        nodes.used[1] = parent
         return nodes.table[slot]
-    node = nodes.count[0]
+    node = nodes.used[0]
     row[node, PARENT] = parent
     row[node, DEPTH] = row[parent, DEPTH] + 1 if parent != NONE else 0
     row[node, LOG_START] = start
@@ -293,8 +108,8 @@ def add_node(book: Book, tables: Tables, nodes: Nodes, parent, start, mask, all_
     else:
         nodes.total[node] = words[SAVED] / PICOSECONDS / all_slow_seconds
     nodes.table[slot] = node
-    nodes.count[0] = node + 1
-    nodes.count[1] = node
+    nodes.used[0] = node + 1
+    nodes.used[1] = node
     return node
 
 
@@ -315,7 +130,7 @@ def expand(book: Book, tables: Tables, nodes: Nodes, parent, action, reached, al
         How many were done before room for nodes or log entries ran out; -1 - m if action m is not legal.
     """
     for index in range(len(parent)):
-        if nodes.count[0] == len(nodes.row) or not has_room(book, 0):
+        if nodes.used[0] == len(nodes.row) or not has_room(book, 0):
             return index
         here = parent[index]
         if here != NONE and not (nodes.row[here, MASK] >> action[index]) & 1:
@@ -344,7 +159,7 @@ def visit(book: Book, nodes: Nodes, node):
 def keep_first(book: Book, nodes: Nodes, count):
     """Forget all but the first `count` nodes, none of which lies below a forgotten one."""
     move_to(book, nodes, count - 1)
-    nodes.count[0] = count
+    nodes.used[0] = count
     book.words[LOG_SIZE] = nodes.row[count - 1, LOG_END]
     nodes.table[:] = NONE
     for node in range(count):

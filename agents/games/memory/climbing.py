@@ -53,19 +53,19 @@ def _shift(order, source, target):
 
 
 @part
-def _other(value, count):
+def _other(random, value, count):
     """A number below `count` that is not `value`, drawn at random."""
-    drawn = np.random.randint(count - 1)
+    drawn = random.integers(0, count - 1)
     return drawn + 1 if drawn >= value else drawn
 
 
 @part
-def _some_access(tables, unit):
+def _some_access(random, tables, unit):
     """One of a unit's accesses, drawn at random."""
     chosen, access, seen = tables.unit[unit, FIRST], tables.unit[unit, FIRST], 0
     while access >= 0:
         seen += 1
-        if np.random.randint(seen) == 0:
+        if random.integers(0, seen) == 0:
             chosen = access
         access = tables.access[access, NEXT]
     return chosen
@@ -73,11 +73,13 @@ def _some_access(tables, unit):
 
 @kernel
 def climb(
-    book, tables, choices, best, benefit, units, limits, seconds, temperature, iterations, seed, copy_done, stalls
+    book, tables, choices, best, benefit, units, limits, seconds, temperature, iterations, random,
+    copy_done, stalls,
 ):  # fmt: skip
     """Change one choice at a time; keep what is no worse, and at times what is.
 
-    A change that makes the plan slower by d is kept with probability exp(-d / (temperature now)) (Metropolis).
+    A change that makes the plan slower by d is kept with probability exp(-d / (temperature score)), as by
+    Metropolis et al. 1953.
 
     Args:
         book: scratch.
@@ -90,33 +92,33 @@ def climb(
         seconds: float64 [2], scores of `choices` and `best`; updated.
         temperature: share of the current score.
         iterations: changes to try.
-        seed: of the random numbers.
+        random: NumPy generator.
         copy_done: scratch of the simulator.
         stalls: scratch of the simulator.
     """
-    np.random.seed(seed)
     count = len(choices.order)
     for _ in range(iterations):
-        move = np.random.randint(MOVES)
-        source = np.random.randint(count)
-        reach = max(1, int(count * np.random.random() ** 3))
-        target = min(count - 1, max(0, source + np.random.randint(-reach, reach + 1)))
-        unit = units[np.random.randint(len(units))]
-        access = _some_access(tables, unit)
+        move = random.integers(0, MOVES)
+        source = random.integers(0, count)
+        reach = max(1, int(count * random.random() ** 3))
+        target = min(count - 1, max(0, source + random.integers(-reach, reach + 1)))
+        unit = units[random.integers(0, len(units))]
+        access = _some_access(random, tables, unit)
         manner, allowed = choices.manner[unit], choices.allowed[access]
         residency = choices.residency[unit]
         if move == 0:
             _shift(choices.order, source, target)
         elif move == 1:
-            choices.manner[unit] = _other(manner, ALL_SLOW + 1) if manner == ANY else ANY
+            choices.manner[unit] = _other(random, manner, ALL_SLOW + 1) if manner == ANY else ANY
         elif move == 2:
-            forbidden = KEEP if np.random.randint(2) == 0 else COPY
-            choices.allowed[access] = EVERYTHING & ~(1 << forbidden) if allowed == EVERYTHING else EVERYTHING
+            forbidden = KEEP if random.integers(0, 2) == 0 else COPY
+            restricted = EVERYTHING & ~(1 << forbidden)
+            choices.allowed[access] = restricted if allowed == EVERYTHING else EVERYTHING
         else:
-            choices.residency[unit] = limits[np.random.randint(len(limits))]
+            choices.residency[unit] = limits[random.integers(0, len(limits))]
         after = _judge(book, tables, choices, benefit, copy_done, stalls)
         slower = after - seconds[0]
-        if slower <= 0 or np.random.random() < np.exp(-slower / (temperature * seconds[0] + 1e-30)):
+        if slower <= 0 or random.random() < np.exp(-slower / (temperature * seconds[0] + 1e-30)):
             seconds[0] = after
             if after < seconds[1]:
                 seconds[1] = after

@@ -21,7 +21,7 @@ def part(function: Any) -> Any:
 def kernel(function: Any) -> Any:
     """Compile what Python calls, and keep it on disk."""
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    folder = Path(dispatcher.stats.cache_path)
+    folder = Path(str(dispatcher.stats.cache_path))
     stamp = folder / f"{function.__module__}.{function.__name__}.sources"
     if not stamp.is_file() or stamp.read_text() != _sources():
         for index in folder.glob(f"*.{function.__name__}-*.nbi"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -28,9 +29,9 @@ from datasets.errors import UserError
 class MemoryEnvironment(gymnasium.Env):
     """Decide one access a step; the return is the simulated saving as a share of the time with all slow.
 
-    Actions are 0 drop, 1 keep (NoCopy), 2 copy; `info["action_mask"]` (bool [3]) says which are legal. Accesses
-    without a choice are passed over. Observations are the arrays of `features`. Rewards are savings as the
-    clock plans them; the last one puts the sum right to what the simulator finds.
+    Actions are 0 drop, 1 keep (NoCopy), 2 copy; `info["action_mask"]` (bool [3]) says which are legal.
+    Accesses without a choice are passed over. Observations are the arrays of `features`. Rewards are savings
+    as the clock plans them; the last one puts the sum right to what the simulator finds.
     """
 
     def __init__(self, program: Program, clock_lambda: float = 1.0) -> None:
@@ -95,7 +96,7 @@ class MemoryEnvironment(gymnasium.Env):
 
     def _observation(self) -> dict[str, np.ndarray]:
         features = self._extract(np.array(self._line[-1:]))
-        return {name: getattr(features, name)[0] for name in self.observation_space.spaces}
+        return {field.name: getattr(features, field.name)[0] for field in fields(features)}
 
     def _info(self) -> dict[str, Any]:
         node = np.array(self._line[-1:])

@@ -3,8 +3,8 @@
 Letters: M states, K accesses shown (17), F numbers of an access, G of the state, H offset bins (32), W time
 bins (32), P actions shown (8).
 
-The unit of time is what it takes to fill fast memory by the copy engine, that of sizes is fast memory, that of
-savings a thousandth of the time with everything slow; what can be large is shown as log(1 + x).
+The unit of time is what it takes to fill fast memory by the copy engine, that of sizes is fast memory, that
+of savings a thousandth of the time with everything slow; what can be large is shown as log(1 + x).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from agents.games.memory.book import FIRST_COPY, NONE, SAVED, UNDECIDED, blocks_between
-from agents.games.memory.branching import ACCESS, MASK, move_to
+from agents.games.memory.blocks import blocks_between
+from agents.games.memory.book import FIRST_COPY, NONE, SAVED, UNDECIDED
 from agents.games.memory.compiled import kernel, part
+from agents.games.memory.nodes import ACCESS, MASK, move_to
 from agents.games.memory.rules import NUM_ACTIONS, PICOSECONDS
 from agents.games.memory.tables import (
     BYTES,
@@ -35,7 +36,7 @@ from agents.games.memory.tree import StateTree
 
 SHOWN, OFFSET_BINS, TIME_BINS, PAST_ACTIONS = 17, 32, 32, 8
 WINDOW = 2.0
-"""The image and the lane show this long before the current access, in units of time; the image as long after."""
+"""Image and lane show this long before the current access, in units of time; the image as long after."""
 
 ACCESS_FEATURES = (
     "exists", "size", "share of the buffer", "is a write", "was in slow memory at the start", "is a group",
@@ -43,8 +44,9 @@ ACCESS_FEATURES = (
     "time from the current access", "may still be anywhere", "is in a block", "is in slow memory",
 )  # fmt: skip
 GLOBAL_FEATURES = (
-    "share of accesses done", "saved so far, share of all slow", "free at this time", "largest gap at this time",
-    "copy engine busy in the window", "clock lambda", "drop is legal", "keep is legal", "copy is legal",
+    "share of accesses done", "saved so far, share of all slow", "free at this time",
+    "largest gap at this time", "copy engine busy in the window", "clock lambda",
+    "drop is legal", "keep is legal", "copy is legal",
 )  # fmt: skip
 
 

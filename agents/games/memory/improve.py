@@ -105,7 +105,7 @@ class _Climber:
         before, begun = self._seconds[1], time.monotonic()
         climb(
             self._book, self._game.tables, self._choices, self._best, self._game.benefit, self._units,
-            self._limits, self._seconds, temperature, self._iterations, int(self._random.integers(2**31)),
+            self._limits, self._seconds, temperature, self._iterations, self._random,
             *self._scratch,
         )  # fmt: skip
         spent = time.monotonic() - begun

@@ -28,8 +28,8 @@ from agents.games.memory.tables import (
 )
 
 ANY, DEFINED_SLOW, ALL_SLOW, WHOLE = range(4)
-"""How a unit is placed: any mix of memories; the same, but written to slow memory; in slow memory; or all of it
-kept in one block and, failing that, in slow memory."""
+"""How a unit is placed: any mix of memories; the same, but written to slow memory; in slow memory; or all
+of it kept in one block and, failing that, in slow memory."""
 
 
 @kernel

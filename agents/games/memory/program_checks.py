@@ -53,12 +53,12 @@ def _check_definitions(program: Program, source: str) -> None:
             for access in accesses:
                 if not 0 <= access.buffer < len(program.buffers):
                     raise UserError(
-                        f"{where}.{name}: buffer {access.buffer} does not exist; there are {len(program.buffers)}"
+                        f"{where}.{name}: there are {len(program.buffers)} buffers, and no {access.buffer}"
                     )
                 if name == "reads" and access.buffer not in defined:
                     raise UserError(
-                        f"{where}.reads: buffer {access.buffer} ({program.buffers[access.buffer].name}) is read "
-                        "before any instruction writes it; mark it as param or move the instruction"
+                        f"{where}.reads: buffer {access.buffer} ({program.buffers[access.buffer].name}) is "
+                        "read before any instruction writes it; mark it as param or move the instruction"
                     )
         defined.update(access.buffer for access in instruction.writes)
     for index, buffer in enumerate(program.buffers):
@@ -85,7 +85,7 @@ def _check_alias_groups(program: Program, source: str) -> None:
                     fault = "crosses the lifetime of" if name == "reads" else "makes a cycle with"
                     raise UserError(
                         f"{where}.{name}: buffer {access.buffer} of alias group {group} {fault} buffer "
-                        f"{replaced[access.buffer]}, which took its memory over; give one of them another group"
+                        f"{replaced[access.buffer]}, which took its memory over; give one another group"
                     )
                 if name == "writes" and owner.get(group, access.buffer) != access.buffer:
                     replaced[owner[group]] = access.buffer

@@ -1,8 +1,8 @@
 """The rules: what each action does to the book, whether it is allowed, and what follows by force.
 
-Actions are taken one access at a time in schedule order (SPEC sections 4 to 6). `DROP` serves an access from
-slow memory. `KEEP` (NoCopy) serves a write from a new block of fast memory, and a read from the block that the
-buffer is in. `COPY` serves a read from a new block that the copy engine fills as late as possible.
+Actions are taken one access at a time in schedule order (SPEC sections 4 to 6). `DROP` serves an access
+from slow memory. `KEEP` (NoCopy) serves a write from a new block of fast memory, and a read from the block
+that the buffer is in. `COPY` serves a read from a new block that the copy engine fills as late as possible.
 
 An attempt either does all that an action needs, or leaves partial writes to be undone and returns False; that
 is also how legality is found, so the two cannot disagree.
@@ -10,6 +10,7 @@ is also how legality is found, so the two cannot disagree.
 
 from __future__ import annotations
 
+from agents.games.memory.blocks import add_block, can_extend, extend_block, find_offset
 from agents.games.memory.book import (
     FAST,
     HASH_ONE,
@@ -20,17 +21,11 @@ from agents.games.memory.book import (
     SAVED,
     SLOW,
     UNDECIDED,
-    add_block,
-    add_copy,
-    can_extend,
-    earliest_slot,
-    extend_block,
-    find_offset,
-    latest_slot,
     undo,
     write,
 )
 from agents.games.memory.compiled import part
+from agents.games.memory.copies import add_copy, earliest_slot, latest_slot
 from agents.games.memory.tables import (
     BYTES,
     COPY_TIME,
@@ -129,7 +124,7 @@ def choose_offset(book, tables, access, start, end, look_ahead):
         access: the first access in the block.
         start: when the block is taken.
         end: until when it must be free.
-        look_ahead: longest time between two uses for which a block is kept, or `NONE` to look at no later use.
+        look_ahead: longest time between two uses for which a block is kept; `NONE` to see no later use.
     """
     places = tables.unit[tables.access[access, UNIT], PLACES]
     if look_ahead == NONE:
@@ -282,7 +277,7 @@ def hold_group(book, tables, access, copy_length):
 def attempt(book, tables, access, action, look_ahead):
     """Take an action at an access; on False the caller undoes what was written.
 
-    `look_ahead` is that of `choose_offset`; in schedule order nothing later is booked, and it changes nothing.
+    `look_ahead` is that of `choose_offset`; in schedule order nothing later is booked, so it changes nothing.
     """
     unit = tables.access[access, UNIT]
     decision = book.words[book.unit_decision + unit]

@@ -1,4 +1,4 @@
-"""The score: how long the program takes when copies run late and instructions wait for them (SPEC section 7)."""
+"""The score: how long a program takes if copies run late and instructions wait for them (SPEC section 7)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def simulate(book, tables, copy_done, stalls):
     """Run a finished plan.
 
     Instructions take their real times. A copy is issued when the instruction begins in whose planned slot its
-    start lies, and runs when all copies before it are done. A loop body is run through once, with the times of
-    its instructions and copies taken as often as it is executed.
+    start lies, and runs when all copies before it are done. A loop body is run through once, with the times
+    of its instructions and copies taken as often as it is executed.
 
     Args:
         book: the plan.
@@ -61,8 +61,8 @@ def copy_seconds(book, copy):
 def awaited(book, tables, access, copy_done, last_issued, now):
     """When the copies that an access waits for are done; 0 if it waits for none.
 
-    An access in fast memory waits for the copy that filled its block, one in slow memory for the write-back of
-    its data, and the write that begins a block for what is still written back out of that room.
+    An access in fast memory waits for the copy that filled its block, one in slow memory for the write-back
+    of its data, and the write that begins a block for what is still written back out of that room.
     """
     words = book.words
     block = words[book.access_block + access]

@@ -20,8 +20,8 @@ NEVER = 2**60
 
 
 STEP, UNIT, BUFFER, BYTES, IS_WRITE, NEXT, ACCESS_COLUMNS = range(7)
-"""Columns of `Tables.access`: instruction, unit, buffer, bytes moved (at least 1), 1 for a write, and the unit's
-next access (-1 if there is none)."""
+"""Columns of `Tables.access`: instruction, unit, buffer, bytes moved (at least 1), 1 for a write, and the
+unit's next access (-1 if there is none)."""
 (
     FIRST,
     PLACES,
@@ -35,12 +35,12 @@ next access (-1 if there is none)."""
     UNIT_COLUMNS,
 ) = range(10)
 """Columns of `Tables.unit`: first access (A if it has none); room needed in fast memory in multiples of the
-alignment; nanoseconds a copy takes; 1 if slow memory holds it from the start; 1 if slow memory must hold it at
-the end; 1 if it is in fast memory from its first to its last use or never; 0 if it must stay in slow memory;
-instruction of its first and of its last use, uses of no bytes included (-1 without uses)."""
+alignment; nanoseconds a copy takes; 1 if slow memory holds it from the start; 1 if slow memory must hold it
+at the end; 1 if it is in fast memory from its first to its last use or never; 0 if it must stay in slow
+memory; instruction of its first and of its last use, uses of no bytes included (-1 without uses)."""
 FIRST_ACCESS, STEP_BYTES, MULT, SEGMENT_START, SEGMENT_END, STEP_COLUMNS = range(6)
-"""Columns of `Tables.step`: first access of the instruction; bytes it moves; executions; planned start and end of
-the stretch of one loop region around it. Row T has only the first."""
+"""Columns of `Tables.step`: first access of the instruction; bytes it moves; executions; planned start and
+end of the stretch of one loop region around it. Row T has only the first."""
 
 
 class Tables(NamedTuple):
@@ -161,9 +161,9 @@ def _unit_table(
         table[unit, IS_OUTPUT] = any(buffers[buffer].live_out for buffer in members)
         table[unit, IS_GROUP] = any(buffers[b].pinned or buffers[b].alias_group >= 0 for b in members)
     for step, instruction in enumerate(program.instructions):
-        for is_write, accesses in ((0, instruction.reads), (1, instruction.writes)):
-            for access in accesses:
-                unit = unit_of[access.buffer]
+        for is_write, operands in ((0, instruction.reads), (1, instruction.writes)):
+            for used in operands:
+                unit = unit_of[used.buffer]
                 if table[unit, FIRST_STEP] < 0:
                     table[unit, FIRST_STEP] = step
                     table[unit, IS_STORED] = not is_write

@@ -10,18 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from agents.games.memory.book import LOG_SIZE, NONE, Book
-from agents.games.memory.branching import (
-    ACCESS,
-    DEPTH,
-    MASK,
-    NODE_COLUMNS,
-    Nodes,
-    expand,
-    keep_first,
-    visit,
-)
+from agents.games.memory.branching import expand, keep_first, visit
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.heuristics import Solution
+from agents.games.memory.nodes import ACCESS, DEPTH, MASK, NODE_COLUMNS, Nodes
 from agents.games.memory.rules import NUM_ACTIONS
 from planning.model import PlanningError
 
@@ -41,7 +33,7 @@ class StateTree:
 
     def __len__(self) -> int:
         """Number of states known."""
-        return int(self.nodes.count[0])
+        return int(self.nodes.used[0])
 
     def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
         """Take an action in each of M states, and whatever follows by force.
@@ -57,7 +49,7 @@ class StateTree:
             PlanningError: an action is not legal in its state.
         """
         parent, action = np.asarray(parent, dtype=np.int64), np.asarray(action, dtype=np.int64)
-        if len(parent) and not (0 <= parent.min() and parent.max() < len(self)):
+        if len(parent) and not (parent.min() >= 0 and parent.max() < len(self)):
             raise PlanningError(f"parent: there are {len(self)} states; use handles since the last root")
         return self._expand(parent, action)
 
@@ -119,15 +111,15 @@ class StateTree:
     def _make_room(self) -> None:
         """Double what is nearly full: the log, or the nodes and their hash table."""
         nodes = self.nodes
-        if nodes.count[0] < len(nodes.row):
+        if nodes.used[0] < len(nodes.row):
             self._lengthen_log()
             return
         larger = _new_nodes(self.game, 2 * len(nodes.row), len(self.book.words))
         larger.row[: len(nodes.row)] = nodes.row
         larger.total[: len(nodes.row)] = nodes.total
-        larger.count[:] = nodes.count
+        larger.used[:] = nodes.used
         self.nodes = larger
-        current = int(nodes.count[1])
+        current = int(nodes.used[1])
         keep_first(self.book, larger, len(nodes.row))
         visit(self.book, larger, current)
 
@@ -143,7 +135,7 @@ def _new_nodes(game: MemoryGame, capacity: int, num_words: int) -> Nodes:
     return Nodes(
         row=np.empty((capacity, NODE_COLUMNS), dtype=np.int64),
         total=np.empty(capacity),
-        count=np.array([0, -1]),
+        used=np.array([0, -1]),
         table=np.full(4 * capacity, -1),
         path=np.empty(capacity, dtype=np.int64),
         decision=np.empty(len(tables.unit), dtype=np.int64),

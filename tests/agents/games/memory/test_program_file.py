@@ -25,8 +25,8 @@ def fields() -> dict:
             {"id": 2, "name": "c", "size": 2048, "kind": "temp", "alias_group": 0, "pinned": True},
         ],
         "instructions": [
-            {"id": 0, "name": "i", "flops": 0, "mult": 1, "region": 0, "reads": [[0, 2048]], "writes": [[1, 2048]]},
-            {"id": 1, "name": "j", "flops": 0, "mult": 1, "region": 0, "reads": [[1, 2048]], "writes": [[2, 2048]]},
+            {"name": "i", "flops": 0, "mult": 1, "region": 0, "reads": [[0, 2048]], "writes": [[1, 2048]]},
+            {"name": "j", "flops": 0, "mult": 1, "region": 0, "reads": [[1, 2048]], "writes": [[2, 2048]]},
         ],
     }  # fmt: skip
 
@@ -36,6 +36,11 @@ def extra(step: dict):
     return lambda program: program["instructions"].append({"name": "k", "mult": 1, "region": 0} | step)
 
 
+def read(step: int, buffer: int, num_bytes: int):
+    """Let an instruction read one buffer more."""
+    return lambda program: program["instructions"][step]["reads"].append([buffer, num_bytes])
+
+
 FAULTS = {
     "zero bandwidth": (lambda p: p["hw"].update(bw_dma=0), "hw.bw_dma"),
     "no bandwidth": (lambda p: p["hw"].pop("bw_fast"), "hw.bw_fast"),
@@ -43,9 +48,9 @@ FAULTS = {
     "size of text": (lambda p: p["buffers"][1].update(size="big"), r"buffers\[1\]: size"),
     "unknown kind": (lambda p: p["buffers"][0].update(kind="weight"), r"buffers\[0\].kind"),
     "ids with gaps": (lambda p: p["buffers"][2].update(id=5), r"buffers\[2\].id"),
-    "negative bytes": (lambda p: p["instructions"][0]["reads"].append([1, -4]), r"instructions\[0\].reads\[1\]"),
-    "no such buffer": (lambda p: p["instructions"][1]["reads"].append([9, 4]), r"instructions\[1\].reads"),
-    "use before definition": (lambda p: p["instructions"][0]["reads"].append([2, 4]), r"instructions\[0\].reads"),
+    "negative bytes": (read(0, 1, -4), r"instructions\[0\].reads\[1\]"),
+    "no such buffer": (read(1, 9, 4), r"instructions\[1\].reads"),
+    "use before definition": (read(0, 2, 4), r"instructions\[0\].reads"),
     "crossing groups": (extra({"reads": [[1, 4]], "writes": []}), r"instructions\[2\].reads.*crosses"),
     "cyclic group": (extra({"reads": [], "writes": [[1, 4]]}), r"instructions\[2\].writes.*cycle"),
     "no executions": (lambda p: p["instructions"][1].update(mult=0), r"instructions\[1\].mult"),

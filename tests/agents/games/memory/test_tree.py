@@ -1,5 +1,7 @@
 """The rules: random play gives valid plans, snapshots equal replay, and only equal states are one."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,7 @@ def test_a_state_visited_again_is_the_state_of_a_replay(seed):
 def line_actions(tree: StateTree, line: list[int]) -> list[int]:
     """The actions that led along a line of states."""
     actions = []
-    for here, there in zip(line, line[1:], strict=False):
+    for here, there in pairwise(line):
         legal = np.flatnonzero(tree.legal_mask(np.array([here]))[0])
         actions.append(next(int(a) for a in legal if tree.step(np.array([here]), np.array([a]))[0] == there))
     return actions
