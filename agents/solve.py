@@ -1,5 +1,6 @@
 """Find a good plan for one instance of a game, with proof that it is valid.
 
+    python -m agents.solve memory-mapping --program step.json --time-limit 600 --out plan.json
     python -m agents.solve job-shop --instance shop.json --time-limit 60 --out plan.json
     python -m agents.solve packing --instance buffers.csv --capacity 1048576 --time-limit 120 --out plan.json
 
@@ -19,9 +20,11 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.games.jobshop import instance as jobshop
+from agents.games.memory.program_file import read_program
 from agents.games.packing import instance as packing
 from agents.search_agent.released import checkpoint_for
 from agents.solving.job_shop import JobShopTask
+from agents.solving.memory_mapping import MemoryMappingTask
 from agents.solving.packing import PackingTask
 from agents.solving.race import Improvement, race
 from agents.solving.report import improvement_line, table
@@ -54,6 +57,15 @@ class SolveOptions:
 
 
 @dataclass(frozen=True)
+class MemoryMapping:
+    """Decide which tensors of a program are in fast memory when, so that it runs fast."""
+
+    program: Path
+    """JSON file with hw, buffers and instructions (docs/games.md)."""
+    options: Annotated[SolveOptions, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
 class JobShop:
     """Schedule jobs on machines, so that the last one ends early."""
 
@@ -74,7 +86,9 @@ class Packing:
 
 
 Command = (
-    Annotated[JobShop, tyro.conf.subcommand("job-shop")] | Annotated[Packing, tyro.conf.subcommand("packing")]
+    Annotated[MemoryMapping, tyro.conf.subcommand("memory-mapping")]
+    | Annotated[JobShop, tyro.conf.subcommand("job-shop")]
+    | Annotated[Packing, tyro.conf.subcommand("packing")]
 )
 
 
@@ -84,12 +98,15 @@ def main() -> None:
     solve(task_of(command), command.options)
 
 
-def task_of(command: JobShop | Packing) -> Task:
+def task_of(command: MemoryMapping | JobShop | Packing) -> Task:
     """The instance that a command line means.
 
     Raises:
         UserError: the instance cannot be read, or there is no checkpoint.
     """
+    if isinstance(command, MemoryMapping):
+        checkpoint = checkpoint_for("memory-mapping", command.options.checkpoint)
+        return MemoryMappingTask(read_program(command.program), checkpoint)
     if isinstance(command, JobShop):
         checkpoint = checkpoint_for("job-shop", command.options.checkpoint)
         return JobShopTask(jobshop.read_instance(command.instance), checkpoint)

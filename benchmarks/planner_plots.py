@@ -45,7 +45,8 @@ def draw_settings(lines: list[Measurement], path: Path) -> None:
                 costs = [getattr(line, name) for _, line in along]
                 axis.plot(places, costs, color=f"C{number}", linestyle=style, marker="o", markersize=3)
         axis.set(xlabel=label, yscale="log", xscale="log")
-        axis.set_xticks([1, 2, 4, 8, 16, 64], ["1", "2", "4", "8", "16", "64"])
+        ticks = sorted({value for subject in subjects for value, _ in vary(lines, subject, setting)})
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("CPU milliseconds of a decision")
@@ -68,7 +69,7 @@ def vary(lines: list[Measurement], subject: str, setting: str) -> list[tuple[int
             name: getattr(line, name) for name in ("batch", "threads")
         }
         # A longer horizon leaves room for fewer frames, so those go with it.
-        free = {setting, "frames"} if setting == "horizon" else {setting}
+        free = {setting, "frames"} if setting == "horizon" and horizon != 2 else {setting}
         if line.subject == subject and all(values[name] == usual[name] for name in set(usual) - free):
             found.append((values[setting], line))
     return sorted(found, key=lambda pair: pair[0])

@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.games.jobshop.drawing import draw_schedule
 from agents.games.jobshop.heuristics import Rule, play_rule
 from agents.games.jobshop.instance import JobShopInstance
+from agents.games.jobshop.search import JobShopSearchConfig, solve
 from agents.games.jobshop.solution import Schedule, reversed_schedule, schedule_of, write_schedule
 from agents.games.jobshop.validator import violations
 from agents.search_agent.checkpoint import load_search_checkpoint
@@ -19,8 +20,9 @@ from agents.solving.task import Baseline
 
 GAMES_AT_ONCE = 8
 """Games played side by side; a network's evaluation of a few positions costs little more than of one."""
-SIMULATIONS = (8, 16, 32)
-"""Positions looked at for a move, in turns."""
+PLAY = PlayConfig(num_simulations=16)
+PLAYING_SHARE = 0.15
+"""Share of the time in which the network plays; the rest is search along the schedules at hand."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,28 @@ class JobShopTask:
         ]
 
     def search(self, seed: int, seconds: float, found: Callable[[Schedule], None]) -> None:
-        """Play again and again, the shop and the shop with time running backwards in turns."""
-        deadline = time.perf_counter() + seconds
+        """Play with the network, forwards and backwards in turns; then beams along good schedules."""
+        started = time.perf_counter()
         network = load_search_checkpoint(self.checkpoint).network
         shops = (self.instance, self.instance.reversed())
         games = [JobShopSearchGame(shop) for shop in shops]
-        turn = 0
+        deadline, turn = started + PLAYING_SHARE * seconds, 0
         while time.perf_counter() < deadline:
             backwards = turn % 2
-            config = PlayConfig(num_simulations=SIMULATIONS[(turn // 2) % len(SIMULATIONS)])
-            episodes = play(
+            for episode in play(
                 games[backwards],
                 network,
-                config,
+                PLAY,
                 count=GAMES_AT_ONCE,
                 seed=1000 * seed + turn,
                 deadline=deadline,
-            )
-            for episode in episodes:
+            ):
                 schedule = schedule_of(shops[backwards], episode.actions)
                 found(reversed_schedule(self.instance, schedule) if backwards else schedule)
             turn += 1
+        config = JobShopSearchConfig(workers=1, seed=seed)
+        left = started + seconds - time.perf_counter()
+        solve(self.instance, left, config=config, on_improvement=found)
 
     def objective(self, plan: Schedule) -> float:
         """The makespan."""

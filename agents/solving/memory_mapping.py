@@ -1,0 +1,84 @@
+"""Solving memory mapping: which of a program's buffers are in fast memory when, and where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.games.memory.drawing import draw_plan
+from agents.games.memory.game import MemoryGame
+from agents.games.memory.heuristics import CLOCKS, HEURISTICS, Solution
+from agents.games.memory.improve import improve
+from agents.games.memory.plans import export_plan, write_plan
+from agents.games.memory.program import Program
+from agents.games.memory.validator import find_violations
+from agents.search_agent.checkpoint import load_search_checkpoint
+from agents.search_agent.memory_mapping import MemorySearchGame
+from agents.search_agent.self_play import PlayConfig, play
+from agents.solving.task import Baseline
+
+PLAYING_SHARE = 0.2
+"""Share of the time in which the network plays; the rest is local search."""
+PLAY = PlayConfig(num_simulations=16)
+GAMES_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class MemoryMappingTask:
+    """`task.Task` of one program."""
+
+    program: Program
+    """The program and its machine."""
+    checkpoint: Path
+    """Network of the search agent."""
+
+    objective_name = "simulated time [us]"
+
+    @property
+    def name(self) -> str:
+        """Of the program."""
+        return self.program.name
+
+    @property
+    def bound(self) -> float:
+        """Everything in fast memory at once, however large it were."""
+        return 1e6 * MemoryGame(self.program).all_fast_seconds
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Every heuristic."""
+        return [Baseline(name, plan(self.program)) for name, plan in HEURISTICS.items()]
+
+    def search(self, seed: int, seconds: float, found: Callable[[Solution], None]) -> None:
+        """Play with the network under all clocks in turns, then change the best recipes of the heuristics."""
+        started = time.perf_counter()
+        network = load_search_checkpoint(self.checkpoint).network
+        deadline, turn = started + PLAYING_SHARE * seconds, seed
+        while time.perf_counter() < deadline:
+            game = MemorySearchGame(self.program, CLOCKS[turn % len(CLOCKS)])
+            for episode in play(
+                game, network, PLAY, count=GAMES_AT_ONCE, seed=1000 * seed + turn, deadline=deadline
+            ):
+                found(game.solution(episode.actions))
+            turn += 1
+        found(improve(self.program, started + seconds - time.perf_counter(), seed=seed, report=found))
+
+    def objective(self, plan: Solution) -> float:
+        """Simulated time in microseconds."""
+        return 1e6 * plan.seconds
+
+    def violations(self, plan: Solution) -> Sequence[str]:
+        """By the validator, which shares no code with the rules."""
+        found = find_violations(self.program, export_plan(plan))
+        return [f"{one.invariant}, {one.where}: {one.sentence}" for one in found]
+
+    def write(self, plan: Solution, path: Path) -> None:
+        """In the exchange format."""
+        write_plan(path, export_plan(plan))
+
+    def draw(self, plan: Solution, path: Path) -> Sequence[Path]:
+        """Fast memory over time, the copy engine, and what waits for it."""
+        picture = path.with_suffix(".png")
+        draw_plan(picture, plan)
+        return [picture]
