@@ -53,6 +53,8 @@ class SearchTrainConfig:
     """Width of the network."""
     save_every: int = 20
     """Rounds between checkpoints; the last one always ends with one."""
+    release: Path | None = None
+    """Write the network alone to this file in the end; with all iterations done and --resume, only that."""
     seed: int = 0
     """Seed of everything random."""
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,6 +60,12 @@ def train_search(config: SearchTrainConfig, games: Sequence[SearchGame]) -> Sear
                 save_search_checkpoint(path, snapshot(config, network, optimizer, replay, step + 1))
                 for old in sorted(path.parent.glob("step_*.safetensors"))[:-2]:
                     old.unlink()
+    if config.release is not None:
+        # Whoever gets the file has no use for the folders of this machine.
+        names = tuple(Path(instance).name for instance in config.instances)
+        shared = replace(config, run=Path(config.run.name), instances=names, from_checkpoint=None)
+        whole = snapshot(shared, network, optimizer, replay, last)
+        save_search_checkpoint(config.release, replace(whole, optimizer={}, replay={}))
     return network
 
 
@@ -192,7 +199,7 @@ def snapshot(
     step: int,
 ) -> SearchCheckpoint:
     """Everything that going on takes."""
-    training = replace(config, resume=False, max_iterations=None).to_json()
+    training = replace(config, resume=False, max_iterations=None, release=None).to_json()
     return SearchCheckpoint(
         network, config.game, step, training, optimizer_tensors(optimizer, network), replay.arrays()
     )

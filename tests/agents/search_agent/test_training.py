@@ -80,3 +80,14 @@ def test_random_shops_are_as_asked():
     assert len({shop.num_jobs for shop in shops}) > 3
     again = JobShopSearchGame(random_shops(20, seed=1)[7])
     np.testing.assert_array_equal(again.instance.duration, shops[7].duration)
+
+
+def test_a_release_is_the_network_alone(tmp_path, games):
+    network = train_search(config(tmp_path / "a", iterations=2), games)
+    release = tmp_path / "network.safetensors"
+    train_search(config(tmp_path / "a", iterations=2, resume=True, release=release), games)
+    loaded = load_search_checkpoint(release)
+    assert not loaded.optimizer
+    assert not loaded.replay
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, loaded.network.state_dict()[name]), name
