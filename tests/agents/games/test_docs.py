@@ -18,6 +18,7 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "games.md"
     [
         ("Job shop", "jobshop/ft10.json", "ft10.json", ("plan.json", "gantt.png")),
         ("Packing", "packing/D.1048576.csv", "A.1048576.csv", ("plan.json", "packing.png")),
+        ("Memory mapping", "mlp3_train.json", "program.json", ("plan.json", "plan.png")),
     ],
 )
 def test_the_example_of_a_game_runs(tmp_path, monkeypatch, section, source, copy, made):

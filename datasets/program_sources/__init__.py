@@ -1,0 +1,1 @@
+"""Where programs for the memory-mapping game come from."""

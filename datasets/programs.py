@@ -1,0 +1,114 @@
+"""Programs of one's own for the memory-mapping game.
+
+    python -m datasets.programs torch my_model:training_step --out program.json
+    python -m datasets.programs torch my_model:training_step --hardware machine.json --out program.json
+
+`training_step()` returns what is to be mapped and its inputs: a callable and a list of tensors. The program
+is then mapped by `agents.games.memory.improve` or the `solve` command.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.games.memory.game import MemoryGame
+from agents.games.memory.hardware import HARDWARE, Hardware, read_hardware
+from agents.games.memory.program import Program
+from agents.games.memory.program_file import write_program
+from datasets.errors import UserError, run_command
+from datasets.program_sources.torch_trace import trace_program
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """A PyTorch function, traced."""
+
+    target: Annotated[str, tyro.conf.Positional]
+    """`module:function`; the function returns a callable and a list of input tensors."""
+    out: Path
+    """The program's file."""
+    hardware: str = "tpu-v4i-like"
+    """Name of a machine, or a JSON file with its fields."""
+    capacity_fraction: float | None = None
+    """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
+
+
+def extract(config: TorchSource) -> Program:
+    """Trace a function and write its program.
+
+    Raises:
+        UserError: the function, the machine or the share cannot be used.
+    """
+    program = trace_program(config.target, find_hardware(config.hardware))
+    if config.capacity_fraction is not None:
+        if not 0 < config.capacity_fraction <= 1:
+            raise UserError(
+                f"--capacity-fraction {config.capacity_fraction}: give a share above 0, at most 1"
+            )
+        capacity = max(program.hardware.alignment, int(config.capacity_fraction * peak_bytes(program)))
+        program = replace(program, hardware=replace(program.hardware, fast_capacity=capacity))
+    meta = {"source": f"torch make_fx of {config.target}", "peak_live_bytes": peak_bytes(program)}
+    write_program(config.out, program, meta)
+    return program
+
+
+def find_hardware(name: str) -> Hardware:
+    """A machine by name or from a JSON file.
+
+    Raises:
+        UserError: there is neither, or a field of the file is wrong.
+    """
+    if name in HARDWARE:
+        return HARDWARE[name]
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"--hardware {name}: neither a file nor one of {', '.join(HARDWARE)}")
+    try:
+        return read_hardware(json.loads(path.read_text()), str(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+
+
+def peak_bytes(program: Program) -> int:
+    """Most bytes alive at once; outputs live to the end, inputs from the start."""
+    last = {
+        access.buffer: step
+        for step, entry in enumerate(program.instructions)
+        for access in (*entry.reads, *entry.writes)
+    }
+    live = sum(buffer.size for buffer in program.buffers if buffer.kind != "temp")
+    peak, known = live, {i for i, buffer in enumerate(program.buffers) if buffer.kind != "temp"}
+    for step, entry in enumerate(program.instructions):
+        for access in entry.writes:
+            if access.buffer not in known:
+                known.add(access.buffer)
+                live += program.buffers[access.buffer].size
+        peak = max(peak, live)
+        for buffer in {access.buffer for access in (*entry.reads, *entry.writes)}:
+            if last[buffer] == step and not program.buffers[buffer].live_out:
+                live -= program.buffers[buffer].size
+    return peak
+
+
+def main() -> None:
+    """Run the command line."""
+    commands = {"torch": TorchSource}
+    config = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m datasets.programs", description=__doc__
+    )
+    program = extract(config)
+    game = MemoryGame(program)
+    low = 100 * game.all_fast_seconds / game.all_slow_seconds
+    print(
+        f"{config.out}: {len(program.buffers)} buffers, {len(program.instructions)} instructions, "
+        f"{game.all_slow_seconds * 1e6:.1f} us with everything in slow memory, {low:.1f} % of it at best"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
