@@ -19,8 +19,8 @@ from jaxtyping import Int
 
 from datasets.errors import UserError
 
-LONGEST = 2**31 - 1
-"""Times are kept in 32 bits; all durations together must stay below this."""
+LONGEST = 2**30
+"""Times are kept in 32 bits, with room for one beyond all; all durations together must stay below this."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class PackingSearchConfig:
     seed: int = 0
     """Attempt k of a worker is always the same for the same seed."""
     nodes: int = 2000
-    """Nodes of the first attempts."""
+    """Nodes of the first attempts, or four for each buffer if that is more."""
     attempts_per_length: int = 32
     """After so many attempts, the following have as many nodes more as the first."""
     noise: tuple[float, ...] = (0.05, 0.2, 0.6)
@@ -162,7 +162,9 @@ class _Race:
         """Make attempts worker, worker + workers, ..., until the race is over."""
         blame = np.zeros(self._rules.num_sections)
         for attempt in self._attempts(worker):
-            length = self._config.nodes * (1 + attempt // self._config.attempts_per_length)
+            # A packing of N buffers takes N nodes at least, and an attempt shall not fail for want of those.
+            first = max(self._config.nodes, 4 * self._rules.length)
+            length = first * (1 + attempt // self._config.attempts_per_length)
             problem, scratch = begin(self._rules, self._capacity, self._order(attempt, blame), length)
             self._running[worker] = scratch.counters
             if self._over:

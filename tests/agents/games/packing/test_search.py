@@ -85,3 +85,8 @@ def test_challenging_instances_are_packed_at_their_capacity(name):
     result = fit(instance, 1048576, 30)
     assert result.packing is not None
     assert violations(instance, result.packing.offsets, capacity=1048576, peak=result.packing.peak) == []
+
+
+def test_attempts_are_long_enough_for_all_buffers():
+    instance = instance_of([(number, number + 3, 1) for number in range(40)])
+    assert fit(instance, 3, 10, config=PackingSearchConfig(nodes=1)).attempts == 1
