@@ -12,7 +12,7 @@ def improvement_line(task: Task, improvement: Improvement) -> str:
     """One improvement."""
     above = 100 * (improvement.objective / task.bound - 1)
     return (
-        f"{improvement.seconds:7.1f} s  {improvement.objective:12,.6g} {task.objective_name} "
+        f"{improvement.seconds:7.1f} s  {figure(improvement.objective):>12} {task.objective_name} "
         f"({above:.1f}% above the bound), {improvement.by}"
     )
 
@@ -23,7 +23,12 @@ def table(task: Task, rows: Sequence[tuple[str, float]]) -> str:
     ordered = sorted(rows, key=lambda row: row[1])
     lines = [f"{'method':{width}}  {task.objective_name:>20}  above the bound"]
     lines += [
-        f"{name:{width}}  {objective:20,.6g}  {100 * (objective / task.bound - 1):14.1f}%"
+        f"{name:{width}}  {figure(objective):>20}  {100 * (objective / task.bound - 1):14.1f}%"
         for name, objective in ordered
     ]
-    return "\n".join([*lines, f"{'lower bound':{width}}  {task.bound:20,.6g}"])
+    return "\n".join([*lines, f"{'lower bound':{width}}  {figure(task.bound):>20}"])
+
+
+def figure(objective: float) -> str:
+    """A figure with all digits before the point, and with two behind it where it is no whole number."""
+    return f"{objective:,.0f}" if objective == round(objective) else f"{objective:,.2f}"
