@@ -161,6 +161,16 @@ def test_a_full_disk_of_one_process_stops_all_and_keeps_the_last_checkpoint(stor
     assert not list((folder / "checkpoints").glob(".*"))
 
 
+def test_under_torchrun_the_same_command_goes_on_and_another_is_refused(store, straight, monkeypatch):
+    assert not parse_command_line(command(store, straight)).resume
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    config = parse_command_line(command(store, straight, "--parallel", "fsdp"))
+    assert config.resume
+    assert config.parallel == "fsdp"
+    with pytest.raises(UserError, match=r"--seed 7 contradicts"):
+        parse_command_line(command(store, straight, "--seed", "7"))
+
+
 @pytest.mark.slow
 def test_torchrun_starts_a_killed_worker_again_and_the_trace_stays(store, tmp_path):
     options = [*OPTIONS, "--micro-batches", "2"]
