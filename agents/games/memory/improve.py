@@ -27,6 +27,8 @@ from agents.games.memory.program import Program
 
 WARM, COLD = 3e-3, 3e-5
 """Temperatures at the start and at the end, as shares of the score."""
+TRIAL = 0.08
+"""Share of the time in which the search of each clock shows what it can do."""
 ROUND_SECONDS = 0.25
 """About how long the compiled search runs before the clock is looked at."""
 
@@ -40,8 +42,9 @@ def improve(
 ) -> Solution:
     """Search for `seconds` of wall time and return the best plan found.
 
-    The search begins at the best of the 25 settings of `xla_style` with look-ahead. Ctrl-C ends it early with
-    what was found so far. The result depends on `seed` and on how fast the machine is.
+    One search for each clock begins at the best settings of `xla_style` with look-ahead under it. Each has a
+    trial of `TRIAL` of the time, and the one that came farthest has the rest. Ctrl-C ends it early with what
+    was found so far. The result depends on `seed` and on how fast the machine is.
 
     Args:
         program: what to plan.
@@ -50,33 +53,37 @@ def improve(
         report: is called with each better plan.
     """
     begun = time.monotonic()
-    best, residency = _start(program)
-    search = _Climber(best, residency, seed)
+    searches = [_start(program, clock_lambda, seed) for clock_lambda in CLOCKS]
+    best = min((search.best for search in searches), key=lambda solution: solution.seconds)
     try:
-        while (spent := (time.monotonic() - begun) / seconds) < 1 and search.can_improve:
-            if (better := search.run(WARM * (COLD / WARM) ** spent)) is not None:
-                best = better
-                if report is not None:
-                    report(best)
+        for trial in range(len(searches) + 1):
+            search = (
+                searches[trial] if trial < len(searches) else min(searches, key=lambda one: one.best.seconds)
+            )
+            first = TRIAL * trial * seconds
+            last = TRIAL * (trial + 1) * seconds if trial < len(searches) else seconds
+            while (spent := (time.monotonic() - begun - first) / (last - first)) < 1 and search.can_improve:
+                if search.run(WARM * (COLD / WARM) ** max(spent, 0.0)) and search.best.seconds < best.seconds:
+                    best = search.best
+                    if report is not None:
+                        report(best)
     except KeyboardInterrupt:
         pass
     return best
 
 
-def _start(program: Program) -> tuple[Solution, float]:
-    """The best setting, and its residency."""
-    tried = [
-        (xla_style(program, clock_lambda, residency, looks_ahead=True), residency)
-        for clock_lambda in CLOCKS
-        for residency in RESIDENCIES
-    ]
-    return min(tried, key=lambda entry: entry[0].seconds)
+def _start(program: Program, clock_lambda: float, seed: int) -> _Climber:
+    """A search under one clock, from its best setting."""
+    tried = [(xla_style(program, clock_lambda, ratio, looks_ahead=True), ratio) for ratio in RESIDENCIES]
+    solution, residency = min(tried, key=lambda entry: entry[0].seconds)
+    return _Climber(solution, residency, seed)
 
 
 class _Climber:
     """A search that goes on from round to round."""
 
     def __init__(self, start: Solution, residency: float, seed: int) -> None:
+        self.best = start
         self._game = game = start.game
         self._book = game.new_book()
         self._order = by_key(unit_benefit(game) / np.sqrt(unit_size(game)))
@@ -100,8 +107,8 @@ class _Climber:
         """False where no unit gains anything in fast memory."""
         return len(self._units) > 0
 
-    def run(self, temperature: float) -> Solution | None:
-        """Search for a round; the best plan if it is a new one."""
+    def run(self, temperature: float) -> bool:
+        """Search for a round; whether `best` is a better plan now."""
         before, begun = self._seconds[1], time.monotonic()
         climb(
             self._book, self._game.tables, self._choices, self._best, self._game.benefit, self._units,
@@ -110,7 +117,10 @@ class _Climber:
         )  # fmt: skip
         spent = time.monotonic() - begun
         self._iterations = max(1, min(2 * self._iterations, int(self._iterations * ROUND_SECONDS / spent)))
-        return self._solution() if self._seconds[1] < before else None
+        if self._seconds[1] == before:
+            return False
+        self.best = self._solution()
+        return True
 
     def _solution(self) -> Solution:
         game: MemoryGame = self._game
