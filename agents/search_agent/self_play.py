@@ -36,6 +36,8 @@ class PlayConfig:
     """Actions that take part in the search of a move."""
     gumbel_scale: float = 1.0
     """Weight of the noise that makes games differ; 0 plays the best move known."""
+    use_value: bool = True
+    """With exact dynamics, let the network say what positions are worth; else only rewards count."""
 
     def __post_init__(self) -> None:
         for name in ("num_simulations", "num_considered"):
@@ -129,7 +131,7 @@ def planning_model(game: SearchGame, network: SearchNetwork, config: PlayConfig)
     """What a search of this configuration searches in."""
     if config.dynamics == "learned":
         return LatentModel(network, game.num_actions)
-    return game.model(NetworkGuide(network, game))
+    return game.model(NetworkGuide(network, game, use_value=config.use_value))
 
 
 def choose(

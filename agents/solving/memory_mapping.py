@@ -11,6 +11,7 @@ from agents.games.memory.drawing import draw_plan
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.heuristics import CLOCKS, HEURISTICS, Solution
 from agents.games.memory.improve import improve
+from agents.games.memory.page import write_page
 from agents.games.memory.plans import export_plan, write_plan
 from agents.games.memory.program import Program
 from agents.games.memory.validator import find_violations
@@ -21,7 +22,8 @@ from agents.solving.task import Baseline
 
 PLAYING_SHARE = 0.2
 """Share of the time in which the network plays; the rest is local search."""
-PLAY = PlayConfig(num_simulations=16)
+PLAY = PlayConfig(num_simulations=16, use_value=False)
+"""On programs larger than those learned from, the learned value is too coarse to tell actions apart."""
 GAMES_AT_ONCE = 4
 
 
@@ -78,7 +80,8 @@ class MemoryMappingTask:
         write_plan(path, export_plan(plan))
 
     def draw(self, plan: Solution, path: Path) -> Sequence[Path]:
-        """Fast memory over time, the copy engine, and what waits for it."""
-        picture = path.with_suffix(".png")
+        """Fast memory over time, the copy engine, and what waits for it: a picture, and a page to zoom."""
+        picture, page = path.with_suffix(".png"), path.with_suffix(".html")
         draw_plan(picture, plan)
-        return [picture]
+        write_page(page, plan)
+        return [picture, page]
