@@ -2,9 +2,11 @@
 
     python -m datasets.programs torch my_model:training_step --out program.json
     python -m datasets.programs torch my_model:training_step --hardware machine.json --out program.json
+    python -m datasets.programs hlo step.hlo --out program.json
 
-`training_step()` returns what is to be mapped and its inputs: a callable and a list of tensors. The program
-is then mapped by `agents.games.memory.improve` or the `solve` command.
+`training_step()` returns what is to be mapped and its inputs: a callable and a list of tensors. `step.hlo` is
+what `jax.jit(f).lower(x).compile().as_text()` returns. The program is then mapped by
+`agents.games.memory.improve` or the `solve` command.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from agents.games.memory.hardware import HARDWARE, Hardware, read_hardware
 from agents.games.memory.program import Program
 from agents.games.memory.program_file import write_program
 from datasets.errors import UserError, run_command
+from datasets.program_sources.hlo_program import read_hlo
 from datasets.program_sources.torch_trace import trace_program
 
 
@@ -38,13 +41,31 @@ class TorchSource:
     """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
 
 
-def extract(config: TorchSource) -> Program:
-    """Trace a function and write its program.
+@dataclass(frozen=True)
+class HloSource:
+    """A program compiled by XLA, as scheduled HLO text."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The text; `jax.jit(f).lower(x).compile().as_text()` returns it."""
+    out: Path
+    """The program's file."""
+    hardware: str = "tpu-v4i-like"
+    """Name of a machine, or a JSON file with its fields."""
+    capacity_fraction: float | None = None
+    """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
+
+
+def extract(config: TorchSource | HloSource) -> Program:
+    """Read a source and write its program.
 
     Raises:
-        UserError: the function, the machine or the share cannot be used.
+        UserError: the source, the machine or the share cannot be used.
     """
-    program = trace_program(config.target, find_hardware(config.hardware))
+    hardware = find_hardware(config.hardware)
+    if isinstance(config, TorchSource):
+        program, source = trace_program(config.target, hardware), f"torch make_fx of {config.target}"
+    else:
+        program, source = read_hlo(config.file, hardware), f"scheduled HLO of {config.file.name}"
     if config.capacity_fraction is not None:
         if not 0 < config.capacity_fraction <= 1:
             raise UserError(
@@ -52,7 +73,7 @@ def extract(config: TorchSource) -> Program:
             )
         capacity = max(program.hardware.alignment, int(config.capacity_fraction * peak_bytes(program)))
         program = replace(program, hardware=replace(program.hardware, fast_capacity=capacity))
-    meta = {"source": f"torch make_fx of {config.target}", "peak_live_bytes": peak_bytes(program)}
+    meta = {"source": source, "peak_live_bytes": peak_bytes(program)}
     write_program(config.out, program, meta)
     return program
 
@@ -97,7 +118,7 @@ def peak_bytes(program: Program) -> int:
 
 def main() -> None:
     """Run the command line."""
-    commands = {"torch": TorchSource}
+    commands = {"torch": TorchSource, "hlo": HloSource}
     config = tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m datasets.programs", description=__doc__
     )
