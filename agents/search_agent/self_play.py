@@ -95,6 +95,7 @@ def play(
     *,
     count: int,
     seed: int,
+    first: int = 0,
     deadline: float | None = None,
 ) -> list[Episode]:
     """Play an instance `count` times, side by side.
@@ -105,6 +106,7 @@ def play(
         config: how moves are chosen.
         count: B, games.
         seed: of all noise; game b of a seed is the same whatever the number of games.
+        first: number b of the first game.
         deadline: give games up that are not over by then, on the clock of `time.perf_counter`.
 
     Returns:
@@ -119,7 +121,7 @@ def play(
         if deadline is not None and time.perf_counter() > deadline:
             break
         seen = game.observe(positions)
-        actions, weights = choose(game, model, positions, config, _seeds(seed, going, turn))
+        actions, weights = choose(game, model, positions, config, _seeds(seed, first + going, turn))
         after, rewards, done = game.step(positions, actions)
         for row, b in enumerate(going):
             moves[b].append(Move(seen.rows(slice(row, row + 1)), actions[row], rewards[row], weights[row]))

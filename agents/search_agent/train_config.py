@@ -55,6 +55,10 @@ class SearchTrainConfig:
     """Rounds between checkpoints; the last one always ends with one."""
     release: Path | None = None
     """Write the network alone to this file in the end; with all iterations done and --resume, only that."""
+    workers: int = 0
+    """Processes that share the games of a round, 0 for none; they take seconds to start: for long rounds."""
+    ray: str | None = None
+    """Play on a Ray cluster instead (extra `ray`): its address, or auto."""
     seed: int = 0
     """Seed of everything random."""
 

@@ -17,14 +17,16 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from agents.search_agent.actors import play_round
 from agents.search_agent.checkpoint import SearchCheckpoint, load_search_checkpoint, save_search_checkpoint
 from agents.search_agent.games import SearchGame
 from agents.search_agent.losses import search_loss
 from agents.search_agent.network import SearchNetwork, SearchNetworkConfig
 from agents.search_agent.replay import Replay
-from agents.search_agent.self_play import Episode, choose, planning_model, play
+from agents.search_agent.self_play import Episode, choose, planning_model
 from agents.search_agent.train_config import SearchTrainConfig
 from datasets.errors import UserError
+from datasets.executor import find_executor
 from world_model.optimizer_state import optimizer_tensors, restore_optimizer
 
 REANALYSED_AT_ONCE = 64
@@ -126,7 +128,9 @@ def iterate(
     network.eval()
     seed = int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0])
     game = games[place]
-    episodes = play(game, network, config.play, count=config.games_per_iteration, seed=seed)
+    executor = find_executor(config.workers, config.ray)
+    count = config.games_per_iteration
+    episodes = play_round(executor, game, network, config.play, count=count, seed=seed)
     replay.add(place, episodes)
     for number, held, episode in replay.oldest(config.reanalysed, first=step * config.reanalysed):
         replay.renew(number, reanalyse(games[held], network, config, episode, seed))
