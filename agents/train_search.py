@@ -16,6 +16,7 @@ import tyro
 
 from agents.games.jobshop import instance as jobshop
 from agents.games.memory.program_file import read_program
+from agents.games.memory.programs import packaged_programs
 from agents.games.packing import instance as packing
 from agents.search_agent.games import SearchGame
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
@@ -23,7 +24,7 @@ from agents.search_agent.memory_mapping import varied_programs
 from agents.search_agent.packing import PackingSearchGame, random_packings
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import train_search
-from datasets.errors import UserError, run_command
+from datasets.errors import run_command
 
 NUM_VARIED = 60
 """Variants of the programs to learn from: other clocks, other sizes and speeds of memory."""
@@ -41,12 +42,11 @@ def training_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
     """The instances of a run.
 
     Raises:
-        UserError: memory mapping without programs to learn from, or a file that cannot be read.
+        UserError: a file cannot be read.
     """
     if config.game == "memory-mapping":
-        if not config.instances:
-            raise UserError("memory mapping learns from programs; name their files by --instances")
-        return varied_programs([read_program(path) for path in config.instances], NUM_VARIED, config.seed)
+        programs = [read_program(path) for path in config.instances] or packaged_programs()
+        return varied_programs(programs, NUM_VARIED, config.seed)
     if config.game == "packing":
         packings = [packing.read_instance(path) for path in config.instances]
         return [PackingSearchGame(one) for one in packings or random_packings(NUM_RANDOM, config.seed)]

@@ -46,10 +46,30 @@ def attention(inputs, query, key, value, out):
     return inputs + jnp.einsum("bhqk,bkhd->bqhd", scores, values).reshape(4, 64, 128) @ out
 
 
-def write(name: str, function, *inputs, donate: tuple[int, ...] = ()) -> None:
-    """Compile a function and write its text without the paths of files."""
+def layered_step(layers, inputs):
+    """One step of gradient descent of a transformer that is a scan over its layers."""
+
+    def layer(hidden, weights):
+        project, out, expand, contract = weights
+        heads = (hidden @ project).reshape(2, 64, 3, 4, 32)
+        scores = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", heads[:, :, 0], heads[:, :, 1]))
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", scores, heads[:, :, 2]).reshape(2, 64, 128)
+        hidden = hidden + mixed @ out
+        return hidden + jax.nn.gelu(hidden @ expand) @ contract, None
+
+    def loss(layers):
+        return jnp.mean(jax.lax.scan(layer, inputs, layers)[0] ** 2)
+
+    return jax.tree.map(lambda old, gradient: old - 0.1 * gradient, layers, jax.grad(loss)(layers))
+
+
+def write(name: str, function, *inputs, donate: tuple[int, ...] = (), with_metadata: bool = False) -> None:
+    """Compile a function and write its text, without the places in the source unless asked for."""
     text = jax.jit(function, donate_argnums=donate).lower(*inputs).compile().as_text()
-    (HERE / f"{name}.hlo").write_text(re.sub(r'"[^"\n]*/[^"/\n]*\.py"', '"model.py"', text))
+    text = re.sub(r'"[^"\n]*/[^"/\n]*\.py"', '"model.py"', text)
+    if not with_metadata:
+        text = re.sub(r"FileNames\n.*?\n\n\n", "", re.sub(r", metadata=\{[^}]*\}", "", text), flags=re.DOTALL)
+    (HERE / f"{name}.hlo").write_text(text)
 
 
 def array(*dims: int) -> jax.ShapeDtypeStruct:
@@ -63,4 +83,6 @@ if __name__ == "__main__":
     write(
         "recurrent_scan", recurrent_scan, array(256, 256), array(128, 256), array(12, 32, 128), array(32, 256)
     )
-    write("attention", attention, array(4, 64, 128), *[array(128, 128)] * 4)
+    write("attention", attention, array(4, 64, 128), *[array(128, 128)] * 4, with_metadata=True)
+    layers = (array(4, 128, 384), array(4, 128, 128), array(4, 128, 512), array(4, 512, 128))
+    write("layered_step", layered_step, layers, array(2, 64, 128), donate=(0,))
