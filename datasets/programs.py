@@ -3,10 +3,11 @@
     python -m datasets.programs torch my_model:training_step --out program.json
     python -m datasets.programs torch my_model:training_step --hardware machine.json --out program.json
     python -m datasets.programs hlo step.hlo --out program.json
+    python -m datasets.programs xla-dump buffers.csv --out program.json
 
 `training_step()` returns what is to be mapped and its inputs: a callable and a list of tensors. `step.hlo` is
-what `jax.jit(f).lower(x).compile().as_text()` returns. The program is then mapped by
-`agents.games.memory.improve` or the `solve` command.
+what `jax.jit(f).lower(x).compile().as_text()` returns, `buffers.csv` the table that XLA's memory space
+assignment dumps. The program is then mapped by `agents.games.memory.improve` or the `solve` command.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from agents.games.memory.program_file import write_program
 from datasets.errors import UserError, run_command
 from datasets.program_sources.hlo_program import read_hlo
 from datasets.program_sources.torch_trace import trace_program
+from datasets.program_sources.xla_dump import read_dump
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,21 @@ class HloSource:
     """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
 
 
-def extract(config: TorchSource | HloSource) -> Program:
+@dataclass(frozen=True)
+class XlaDumpSource:
+    """The buffer table that XLA's memory space assignment dumps."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The table, as CSV; it has no loops, arithmetic or bytes of uses, so each use moves the whole buffer."""
+    out: Path
+    """The program's file."""
+    hardware: str = "tpu-v4i-like"
+    """Name of a machine, or a JSON file with its fields."""
+    capacity_fraction: float | None = None
+    """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
+
+
+def extract(config: TorchSource | HloSource | XlaDumpSource) -> Program:
     """Read a source and write its program.
 
     Raises:
@@ -64,8 +80,10 @@ def extract(config: TorchSource | HloSource) -> Program:
     hardware = find_hardware(config.hardware)
     if isinstance(config, TorchSource):
         program, source = trace_program(config.target, hardware), f"torch make_fx of {config.target}"
-    else:
+    elif isinstance(config, HloSource):
         program, source = read_hlo(config.file, hardware), f"scheduled HLO of {config.file.name}"
+    else:
+        program, source = read_dump(config.file, hardware), f"XLA's table of buffers {config.file.name}"
     if config.capacity_fraction is not None:
         if not 0 < config.capacity_fraction <= 1:
             raise UserError(
@@ -118,7 +136,7 @@ def peak_bytes(program: Program) -> int:
 
 def main() -> None:
     """Run the command line."""
-    commands = {"torch": TorchSource, "hlo": HloSource}
+    commands = {"torch": TorchSource, "hlo": HloSource, "xla-dump": XlaDumpSource}
     config = tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m datasets.programs", description=__doc__
     )
