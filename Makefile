@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test slow check bench clean
 
 # The stamp holds the environment to pyproject.toml: it is rebuilt when the dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -16,7 +16,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m agents.demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The tests that take longest: a restart by torchrun, and recorded tree searches.
+slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
