@@ -34,7 +34,7 @@ def solve_by_cpsat(instance: JobShopInstance, seconds: float, workers: int = 2, 
         UserError: ortools is not installed.
     """
     try:
-        from ortools.sat.python import cp_model
+        from ortools.sat.python import cp_model  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError('ortools is not installed; run pip install -e ".[games]"') from error
     model = cp_model.CpModel()

@@ -38,7 +38,7 @@ def solve_by_cpsat(
         UserError: ortools is not installed.
     """
     try:
-        from ortools.sat.python import cp_model
+        from ortools.sat.python import cp_model  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError('ortools is not installed; run pip install -e ".[games]"') from error
     # Offsets are sums of sizes in some optimum, so their common divisor is a unit.
