@@ -50,14 +50,27 @@ def _stored(function: Any, **options: Any) -> Any:
     if not HAS_NUMBA:
         return function
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
-    folder = Path(dispatcher.stats.cache_path)
-    stamp = folder / f"{function.__module__}.{function.__name__}.{'-'.join(options)}.sources"
-    if not stamp.is_file() or stamp.read_text() != _sources():
-        for index in folder.glob(f"*.{function.__name__}-*.nbi"):
-            index.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(_sources())
+    forget_if_changed(dispatcher, function, _sources(), "-".join(options))
     return dispatcher
+
+
+def forget_if_changed(dispatcher: Any, function: Any, sources: str, options: str = "") -> None:
+    """Take a kernel off the disk if it was made of other sources.
+
+    Args:
+        dispatcher: the kernel, with `cache=True`.
+        function: what it compiles.
+        sources: a digest of all that it is made of.
+        options: tells kernels of the same function apart.
+    """
+    folder = Path(str(dispatcher.stats.cache_path))
+    stamp = folder / f"{function.__module__}.{function.__name__}.{options}.sources"
+    if stamp.is_file() and stamp.read_text() == sources:
+        return
+    for index in folder.glob(f"*.{function.__name__}-*.nbi"):
+        index.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(sources)
 
 
 @lru_cache(maxsize=1)

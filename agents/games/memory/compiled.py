@@ -12,6 +12,8 @@ from typing import Any
 
 import numba
 
+from planning.compiled import forget_if_changed
+
 
 def part(function: Any) -> Any:
     """Compile what kernels are put together from."""
@@ -21,13 +23,7 @@ def part(function: Any) -> Any:
 def kernel(function: Any) -> Any:
     """Compile what Python calls, and keep it on disk."""
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    folder = Path(str(dispatcher.stats.cache_path))
-    stamp = folder / f"{function.__module__}.{function.__name__}.sources"
-    if not stamp.is_file() or stamp.read_text() != _sources():
-        for index in folder.glob(f"*.{function.__name__}-*.nbi"):
-            index.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(_sources())
+    forget_if_changed(dispatcher, function, _sources())
     return dispatcher
 
 
