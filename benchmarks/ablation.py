@@ -19,11 +19,12 @@ import numpy as np
 import torch
 import tyro
 
+from agents.games.guides import Guide
 from agents.games.jobshop import instance as jobshop
 from agents.games.memory.program_file import read_program
 from agents.games.packing import instance as packing
 from agents.search_agent.checkpoint import load_search_checkpoint
-from agents.search_agent.games import Guide, SearchGame
+from agents.search_agent.games import SearchGame
 from agents.search_agent.guide import NetworkGuide
 from agents.search_agent.job_shop import JobShopSearchGame
 from agents.search_agent.memory_mapping import MemorySearchGame

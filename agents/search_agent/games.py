@@ -10,20 +10,9 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from agents.games.guides import Guide
 from agents.search_agent.observation import Observation
 from planning.model import PlanningModel
-
-
-class Guide(Protocol):
-    """Judges states of one instance: positions of the game, or of a search in it."""
-
-    def values(self, states: np.ndarray) -> Float[np.ndarray, " B"]:
-        """Return expected from each state on, in the game's own unit of reward."""
-        ...
-
-    def prior_logits(self, states: np.ndarray) -> Float[np.ndarray, "B A"]:
-        """Unnormalised log-probabilities of a policy; unspecified at illegal actions."""
-        ...
 
 
 class SearchGame(Protocol):

@@ -14,7 +14,7 @@ from agents.search_agent.network import ObservationTensors, SearchNetwork
 
 
 class NetworkGuide:
-    """`games.Guide` by a network; both of its answers come from one evaluation."""
+    """`agents.games.guides.Guide` by a network; both of its answers come from one evaluation."""
 
     def __init__(
         self, network: SearchNetwork, game: SearchGame, *, use_policy: bool = True, use_value: bool = True

@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from agents.games.guides import Guide
 from agents.games.jobshop.features import FeatureExtractor
-from agents.games.jobshop.guides import UniformGuide
 from agents.games.jobshop.instance import JobShopInstance, instance_from_json
 from agents.games.jobshop.planning import JobShopModel
 from agents.games.jobshop.rules import JobShopRules
-from agents.search_agent.games import Guide
 from agents.search_agent.observation import Observation, observe
 
 RETURN_RANGE = (-2.5, 0.0)
@@ -57,7 +56,7 @@ class JobShopSearchGame:
 
     def model(self, guide: Guide | None) -> JobShopModel:
         """The exact rules."""
-        return JobShopModel(self.instance, guide or UniformGuide(self.num_actions))
+        return JobShopModel(self.instance, guide)
 
     def score(self, total: float) -> float:
         """The makespan."""

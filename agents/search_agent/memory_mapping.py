@@ -11,15 +11,15 @@ from dataclasses import fields, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from agents.games.guides import Guide
 from agents.games.memory.features import TIME_BINS, WINDOW, FeatureExtractor, Features
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.heuristics import CLOCKS, Solution
+from agents.games.memory.planning import StatePlanningModel
 from agents.games.memory.program import Program
 from agents.games.memory.rules import NUM_ACTIONS
 from agents.games.memory.tree import StateTree
-from agents.search_agent.games import Guide
 from agents.search_agent.observation import Observation, observe
-from planning.model import Evaluation
 
 TREE_SHIFT = 32
 RETURN_RANGE = (-0.5, 1.0)
@@ -69,9 +69,9 @@ class MemorySearchGame:
         after = self.forest.step(positions, actions)
         return after, self.forest.total(after) - self.forest.total(positions), self.forest.is_done(after)
 
-    def model(self, guide: Guide | None) -> MemorySearchModel:
+    def model(self, guide: Guide | None) -> StatePlanningModel:
         """The exact rules, in the forest of positions itself."""
-        return MemorySearchModel(self.forest, guide)
+        return StatePlanningModel(self.forest, guide)
 
     def score(self, total: float) -> float:
         """Simulated time in percent of that with everything slow."""
@@ -145,39 +145,6 @@ class Forest:
         for number in np.unique(trees).tolist():
             rows = np.nonzero(trees == number)[0]
             yield number, rows, handles[rows] & ((1 << TREE_SHIFT) - 1)
-
-
-class MemorySearchModel:
-    """`planning.model.PlanningModel` whose roots are states of a forest that outlives the search."""
-
-    num_actions = NUM_ACTIONS
-
-    def __init__(self, forest: Forest, guide: Guide | None) -> None:
-        self._forest, self._guide = forest, guide
-
-    def root(self, observation: np.ndarray) -> Evaluation:
-        """Start from B states of the forest."""
-        return self._evaluate(np.array(observation, dtype=np.int64), np.zeros(len(observation)))
-
-    def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
-        """Decide one access in each of M states."""
-        node = self._forest.step(parent, action)
-        return self._evaluate(node, self._forest.total(node) - self._forest.total(parent))
-
-    def _evaluate(self, node: np.ndarray, reward: np.ndarray) -> Evaluation:
-        done = self._forest.is_done(node)
-        value, logits = np.zeros(len(node)), np.zeros((len(node), NUM_ACTIONS))
-        if self._guide is not None:
-            value, logits = self._guide.values(node), self._guide.prior_logits(node)
-        return Evaluation(
-            node=node,
-            reward=reward,
-            discount=np.where(done, 0.0, 1.0),
-            value=np.where(done, 0.0, value),
-            q_value=np.repeat(value[:, None], NUM_ACTIONS, axis=1),
-            prior_logits=logits,
-            legal_mask=self._forest.legal_mask(node),
-        )
 
 
 def varied_programs(programs: Sequence[Program], count: int, seed: int) -> list[MemorySearchGame]:

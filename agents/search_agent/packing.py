@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from agents.games.guides import Guide
 from agents.games.packing.features import FeatureExtractor
-from agents.games.packing.guides import UniformGuide
 from agents.games.packing.instance import PackingInstance
 from agents.games.packing.planning import PackingModel
 from agents.games.packing.rules import PackingRules
-from agents.search_agent.games import Guide
 from agents.search_agent.observation import Observation, observe
 
 RETURN_RANGE = (-2.0, 0.0)
@@ -58,7 +57,7 @@ class PackingSearchGame:
 
     def model(self, guide: Guide | None) -> PackingModel:
         """The exact rules."""
-        return PackingModel(self.instance, guide or UniformGuide(self.num_actions))
+        return PackingModel(self.instance, guide)
 
     def score(self, total: float) -> float:
         """The peak, in bytes."""

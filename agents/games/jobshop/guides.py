@@ -1,46 +1,15 @@
 """What guides a search of the job shop: a value of each state and a policy over its jobs.
 
 Letters: B rows, J jobs, F numbers a state (see `rules`).
-
-A guide is a parameter of the planning model and of the search; a learned one is a network on `features`.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numba import njit
 
 from agents.games.jobshop.heuristics import Rule, follow_rule, key_of, remaining_work
 from agents.games.jobshop.rules import JobShopRules, Schedules
-
-
-class Guide(Protocol):
-    """Judges states of one instance."""
-
-    def values(self, states: np.ndarray) -> np.ndarray:
-        """Return expected from each of B states on, float64 [B]: minus the increase of the makespan."""
-        ...
-
-    def prior_logits(self, states: np.ndarray) -> np.ndarray:
-        """Unnormalised log-probabilities of a policy, float64 [B, J]; unspecified at illegal jobs."""
-        ...
-
-
-class UniformGuide:
-    """Knows nothing: values 0 and all jobs alike."""
-
-    def __init__(self, num_jobs: int) -> None:
-        self._num_jobs = num_jobs
-
-    def values(self, states: np.ndarray) -> np.ndarray:
-        """Zeros [B]."""
-        return np.zeros(len(states))
-
-    def prior_logits(self, states: np.ndarray) -> np.ndarray:
-        """Zeros [B, J]."""
-        return np.zeros((len(states), self._num_jobs))
 
 
 class RolloutGuide:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.games.jobshop.guides import Guide, UniformGuide
+from agents.games.guides import Guide, UniformGuide
 from agents.games.jobshop.instance import JobShopInstance
 from agents.games.jobshop.rules import JobShopRules, Schedules
 from agents.games.state_table import StateTable

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.games.guides import Guide
 from agents.games.jobshop.beam import beam_play
-from agents.games.jobshop.guides import Guide
 from agents.games.jobshop.heuristics import Play, Rule, best_of_rules, remaining_work
 from agents.games.jobshop.instance import JobShopInstance
 from agents.games.jobshop.planning import JobShopModel

@@ -6,62 +6,53 @@ Letters: B roots, M evaluated nodes, A actions (3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from agents.games.guides import Guide, UniformGuide
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.rules import NUM_ACTIONS
 from agents.games.memory.tree import StateTree
 from planning.model import Evaluation
 
 
-@dataclass(frozen=True)
-class Guess:
-    """What is thought of M states."""
+class States(Protocol):
+    """States of a game by number: those of a `StateTree`, or of several."""
 
-    value: Float[np.ndarray, "M"]
-    """Return expected from each state on, a share of the time with everything slow."""
-    prior_logits: Float[np.ndarray, "M A"]
-    """Unnormalised log-probabilities of a policy."""
-    q_value: Float[np.ndarray, "M A"]
-    """Return expected from each action, its own reward included."""
+    def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
+        """The states that one legal action each leads to."""
+        ...
 
+    def total(self, node: Int[np.ndarray, "M"]) -> Float[np.ndarray, "M"]:
+        """Return from the start to each state."""
+        ...
 
-class Guide(Protocol):
-    """A policy and a value of states, for example a network."""
+    def is_done(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:
+        """Whether the game is over in each state."""
+        ...
 
-    def guess(self, tree: StateTree, node: Int[np.ndarray, "M"]) -> Guess:
-        """Judge M states of a tree, finished ones included (their value is not used)."""
+    def legal_mask(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M A"]:
+        """What is legal in each state."""
         ...
 
 
-class NoGuide:
-    """Knows nothing: every action is as likely, nothing more is gained."""
-
-    def guess(self, tree: StateTree, node: Int[np.ndarray, "M"]) -> Guess:
-        """Judge M states."""
-        shape = (len(node), NUM_ACTIONS)
-        return Guess(np.zeros(len(node)), np.zeros(shape), np.zeros(shape))
-
-
 class StatePlanningModel:
-    """Plans from states of a tree that its owner keeps: an observation is an array of B of their numbers.
+    """Plans from states that their owner keeps: an observation is an array of B of their numbers.
 
     No state is forgotten, so those of all plans stay valid until the owner calls `StateTree.keep_first`.
     """
 
-    def __init__(self, tree: StateTree, guide: Guide | None = None) -> None:
-        """Wrap a tree.
+    def __init__(self, states: States, guide: Guide | None = None) -> None:
+        """Wrap states of one game.
 
         Args:
-            tree: states of one game.
-            guide: prior and value of states; none is `NoGuide`.
+            states: a tree of them, or several.
+            guide: prior and value of their numbers; none knows nothing.
         """
-        self.tree = tree
-        self._guide = NoGuide() if guide is None else guide
+        self._states = states
+        self._guide = UniformGuide(NUM_ACTIONS) if guide is None else guide
 
     @property
     def num_actions(self) -> int:
@@ -79,21 +70,21 @@ class StatePlanningModel:
         Raises:
             PlanningError: an action is not legal.
         """
-        before = self.tree.total(parent)
-        node = self.tree.step(parent, action)
-        return self._evaluate(node, self.tree.total(node) - before)
+        before = self._states.total(parent)
+        node = self._states.step(parent, action)
+        return self._evaluate(node, self._states.total(node) - before)
 
     def _evaluate(self, node: np.ndarray, reward: np.ndarray) -> Evaluation:
-        guess = self._guide.guess(self.tree, node)
-        done = self.tree.is_done(node)
+        value = self._guide.values(node)
+        done = self._states.is_done(node)
         return Evaluation(
             node=node,
             reward=reward,
             discount=np.where(done, 0.0, 1.0),
-            value=np.where(done, 0.0, guess.value),
-            q_value=guess.q_value,
-            prior_logits=guess.prior_logits,
-            legal_mask=self.tree.legal_mask(node),
+            value=np.where(done, 0.0, value),
+            q_value=np.repeat(value[:, None], NUM_ACTIONS, axis=1),
+            prior_logits=self._guide.prior_logits(node),
+            legal_mask=self._states.legal_mask(node),
         )
 
 
@@ -109,9 +100,10 @@ class MemoryPlanningModel(StatePlanningModel):
 
         Args:
             game: program and clock.
-            guide: prior and value of states; none is `NoGuide`.
+            guide: prior and value of numbers of states; none knows nothing.
         """
-        super().__init__(StateTree(game), guide)
+        self.tree = StateTree(game)
+        super().__init__(self.tree, guide)
         self._history: list[int] = []
         self._line = [0]
 

@@ -1,13 +1,9 @@
 """What guides a search of offset packing: a value of each state and a policy over its buffers.
 
 Letters: B rows, N buffers, F numbers a state (see `rules`).
-
-A guide is a parameter of the planning model and of the search; a learned one is a network on `features`.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -15,33 +11,6 @@ from numba import njit
 from agents.games.packing.heuristics import follow_skyline
 from agents.games.packing.instance import PackingInstance, sections
 from agents.games.packing.rules import PackingRules
-
-
-class Guide(Protocol):
-    """Judges states of one instance."""
-
-    def values(self, states: np.ndarray) -> np.ndarray:
-        """Return expected from each of B states on, float64 [B]: minus the increase of the peak, in bytes."""
-        ...
-
-    def prior_logits(self, states: np.ndarray) -> np.ndarray:
-        """Unnormalised log-probabilities of a policy, float64 [B, N]; unspecified at illegal buffers."""
-        ...
-
-
-class UniformGuide:
-    """Knows nothing: values 0 and all buffers alike."""
-
-    def __init__(self, num_buffers: int) -> None:
-        self._num_buffers = num_buffers
-
-    def values(self, states: np.ndarray) -> np.ndarray:
-        """Zeros [B]."""
-        return np.zeros(len(states))
-
-    def prior_logits(self, states: np.ndarray) -> np.ndarray:
-        """Zeros [B, N]."""
-        return np.zeros((len(states), self._num_buffers))
 
 
 def tightness(instance: PackingInstance) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.games.packing.guides import Guide, UniformGuide
+from agents.games.guides import Guide, UniformGuide
 from agents.games.packing.instance import PackingInstance
 from agents.games.packing.rules import PackingRules, Placements
 from agents.games.state_table import StateTable

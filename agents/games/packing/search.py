@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.games.guides import Guide
 from agents.games.packing.depth_first import IMPOSSIBLE, NODES, PACKED, STOP, begin, descend
-from agents.games.packing.guides import Guide, tightness
+from agents.games.packing.guides import tightness
 from agents.games.packing.heuristics import best_of_heuristics
 from agents.games.packing.instance import PackingInstance
 from agents.games.packing.rules import PackingRules

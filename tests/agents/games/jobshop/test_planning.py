@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.games.guides import UniformGuide
 from agents.games.jobshop.features import FeatureExtractor
-from agents.games.jobshop.guides import RolloutGuide, UniformGuide
+from agents.games.jobshop.guides import RolloutGuide
 from agents.games.jobshop.heuristics import Rule, play_rule
 from agents.games.jobshop.planning import JobShopModel
 from agents.games.jobshop.rules import JobShopRules, Schedules

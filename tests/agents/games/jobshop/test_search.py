@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.games.guides import UniformGuide
 from agents.games.jobshop.beam import beam_play, play_out, rollout
-from agents.games.jobshop.guides import RolloutGuide, UniformGuide
+from agents.games.jobshop.guides import RolloutGuide
 from agents.games.jobshop.heuristics import Rule, best_of_rules, play_rule, remaining_work
 from agents.games.jobshop.instance import read_instance
 from agents.games.jobshop.rules import JobShopRules, Schedules

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.games.guides import UniformGuide
 from agents.games.packing.depth_first import IMPOSSIBLE, PACKED, STOPPED, begin, descend
-from agents.games.packing.guides import UniformGuide
 from agents.games.packing.heuristics import best_of_heuristics
 from agents.games.packing.instance import read_instance
 from agents.games.packing.rules import PackingRules, Placements
@@ -89,4 +89,4 @@ def test_challenging_instances_are_packed_at_their_capacity(name):
 
 def test_attempts_are_long_enough_for_all_buffers():
     instance = instance_of([(number, number + 3, 1) for number in range(40)])
-    assert fit(instance, 3, 10, config=PackingSearchConfig(nodes=1)).attempts == 1
+    assert fit(instance, 3, 10, config=PackingSearchConfig(workers=1, nodes=1)).attempts == 1
