@@ -51,6 +51,8 @@ class Config:
     """What to do; see above."""
     instances: tuple[str, ...] = ("la", "ta")
     """Names of instances, or la (la16-25 and la36-40: 10x10 to 15x15) and ta (ta01-50: 15x15 to 30x20)."""
+    methods: tuple[str, ...] = ()
+    """Names of the methods to compare, as in the table; all by default."""
     seconds: float = 60.0
     """Time of each method on each instance."""
     workers: int = 2
@@ -131,6 +133,17 @@ ABLATION: dict[str, Method] = {
     "tolerance 0": by_search(JobShopSearchConfig(tolerance=0.0)),
     "tolerance 0.01": by_search(JobShopSearchConfig(tolerance=0.01)),
 }
+
+
+def chosen_methods(config: Config) -> dict[str, Method]:
+    """The methods of the task that are asked for."""
+    methods = METHODS if config.task == "compare" else ABLATION
+    unknown = set(config.methods) - set(methods)
+    if unknown:
+        raise UserError(
+            f"methods: there is none named {', '.join(sorted(unknown))}; choose from {list(methods)}"
+        )
+    return {name: method for name, method in methods.items() if not config.methods or name in config.methods}
 
 
 def chosen(config: Config) -> list[JobShopInstance]:
@@ -285,7 +298,7 @@ def main() -> None:
     elif config.task == "speed":
         measure_speed()
     else:
-        compare(config, METHODS if config.task == "compare" else ABLATION)
+        compare(config, chosen_methods(config))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from agents.games.guides import UniformGuide
 from agents.games.packing.cpsat import solve_by_cpsat
-from agents.games.packing.guides import SkylineGuide, UniformGuide, tightness
+from agents.games.packing.guides import SkylineGuide, tightness
 from agents.games.packing.heuristics import Heuristic, best_of_heuristics, play_heuristic
 from agents.games.packing.instance import PackingInstance, read_instance
 from agents.games.packing.planning import PackingModel
@@ -48,6 +49,8 @@ class Config:
     """Where the instances lie, as `NAME.CAPACITY.csv`."""
     instances: tuple[str, ...] = ()
     """Their names without the capacity; all by default."""
+    methods: tuple[str, ...] = ()
+    """Names of the methods to compare, as in the table; all by default."""
     seconds: float = 120.0
     """Time of each method on each instance."""
     workers: int = 2
@@ -121,6 +124,17 @@ ABLATION: dict[str, Method] = {
     "attempts of 500 nodes": by_search(PackingSearchConfig(nodes=500)),
     "attempts of 20,000 nodes": by_search(PackingSearchConfig(nodes=20_000)),
 }
+
+
+def chosen_methods(config: Config) -> dict[str, Method]:
+    """The methods of the task that are asked for."""
+    methods = METHODS if config.task == "compare" else ABLATION
+    unknown = set(config.methods) - set(methods)
+    if unknown:
+        raise UserError(
+            f"methods: there is none named {', '.join(sorted(unknown))}; choose from {list(methods)}"
+        )
+    return {name: method for name, method in methods.items() if not config.methods or name in config.methods}
 
 
 def chosen(config: Config) -> list[PackingInstance]:
@@ -275,7 +289,7 @@ def main() -> None:
     elif config.task == "speed":
         measure_speed(config)
     else:
-        compare(config, METHODS if config.task == "compare" else ABLATION)
+        compare(config, chosen_methods(config))
 
 
 if __name__ == "__main__":
