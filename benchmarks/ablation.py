@@ -4,16 +4,20 @@
     python -m benchmarks.ablation packing --instances ../shared/games/packing/A.1048576.csv ...
     python -m benchmarks.ablation memory-mapping --instances strassen2_matmul.json --best 35.1
 
-Every arm plays each instance a few times by the same Gumbel search with the same seeds. The gap is how far
-the mean and the best of these games are above the best known plan, in percent.
+Every arm plays each instance a few times with the same seeds, and every search of an arm looks at as many
+positions, which are counted. The gap is how far the mean and the best of these games are above the best known
+plan, in percent. Results are kept in a JSON file after each arm, from which a run that was stopped goes on; a
+plot lies beside it.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,13 +35,43 @@ from agents.search_agent.memory_mapping import MemorySearchGame
 from agents.search_agent.network import SearchNetwork
 from agents.search_agent.packing import PackingSearchGame
 from agents.search_agent.released import checkpoint_for
-from agents.search_agent.train_config import GameName
+from agents.search_agent.self_play import PlayConfig, choose
+from agents.search_agent.train_config import GameName, SearchTrainConfig
+from agents.search_agent.training import train_search
+from benchmarks.game_tables import Results, draw_bars, markdown, pick
 from datasets.errors import UserError, run_command
-from planning.gumbel_muzero import gumbel_muzero
-from planning.options import TreeOptions
+from planning.model import Evaluation, PlanningModel
 
-ARMS = ("uniform", "prior", "prior and value", "prior and value, merged")
-"""Nothing learned; the learned policy; the learned value too; equal states sharing what is known of them."""
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to play."""
+
+    use_policy: bool = True
+    """Search by the learned policy, instead of all actions alike."""
+    use_value: bool = True
+    """Judge positions by the learned value, instead of by rewards alone."""
+    fine_tuned: bool = False
+    """Learn from the instance first."""
+    larger: bool = False
+    """Look at `larger_simulations` positions, enough for equal states to meet."""
+    play: PlayConfig = field(default_factory=PlayConfig)
+    """Planner, width of the beam, merging; the rest is the same for all."""
+
+
+ARMS = {
+    "uniform": Arm(use_policy=False, use_value=False),
+    "prior": Arm(use_value=False),
+    "prior, value": Arm(),
+    "fine-tuned": Arm(fine_tuned=True),
+    "beam of 2": Arm(play=PlayConfig(planner="beam", beam_width=2)),
+    "beam of 4": Arm(play=PlayConfig(planner="beam", beam_width=4)),
+    "larger": Arm(larger=True),
+    "larger, merged": Arm(larger=True, play=PlayConfig(merge_equal_states=True)),
+    "larger, beam of 4": Arm(larger=True, play=PlayConfig(planner="beam", beam_width=4)),
+}
 
 
 @dataclass(frozen=True)
@@ -50,34 +84,48 @@ class AblationConfig:
     """Files of instances that were not learned from."""
     best: tuple[float, ...] = ()
     """The best known score of each, for games whose files do not say it."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms, as in the table; all by default."""
     simulations: int = 16
     """Positions that every search looks at."""
+    larger_simulations: int = 64
+    """The same for the arms that are called larger."""
     games: int = 4
     """Games of each arm on each instance."""
+    fine_tuning_rounds: int = 10
+    """Rounds of training on each instance for the arm that is fine-tuned, `games` games in each."""
     checkpoint: Path | None = None
     """The network; by default the one that comes with the project."""
     seed: int = 0
     """Seed of the noise."""
+    out: Path = FOLDER / "ablation.json"
+    """Where results are kept; the plot lies beside it."""
 
 
 def main() -> None:
-    """Play and print a table in markdown."""
+    """Play what is not in the file yet, print a table in markdown, draw the plot."""
     config = tyro.cli(AblationConfig, description=__doc__)
     torch.set_num_threads(1)
-    network = load_search_checkpoint(checkpoint_for(config.game, config.checkpoint)).network
-    print("| instance | best known | " + " | ".join(ARMS) + " | seconds |")
-    print("| --- " * (len(ARMS) + 3) + "|")
-    gaps = []
+    checkpoint = checkpoint_for(config.game, config.checkpoint)
+    run = f"{config.game} {config.simulations} {config.larger_simulations} {config.games} {checkpoint.name}"
+    arms, results = pick(ARMS, config.arms, "arms"), Results(config.out, run)
+    best = {}
     for number, path in enumerate(config.instances):
-        game, best = open_game(config, path, number)
-        started = time.perf_counter()
-        scores = [play_arm(config, game, network, arm) for arm in ARMS]
-        gaps.append([(100 * (np.mean(s) / best - 1), 100 * (np.min(s) / best - 1)) for s in scores])
-        cells = " | ".join(f"{mean:.1f} ({least:.1f})" for mean, least in gaps[-1])
-        print(f"| {game.name} | {best:g} | {cells} | {time.perf_counter() - started:.0f} |", flush=True)
-    means = np.mean(gaps, axis=0)
-    print("| mean | | " + " | ".join(f"{mean:.1f} ({least:.1f})" for mean, least in means) + " | |")
-    print("| of uniform | | " + " | ".join(f"{mean / means[0, 0]:.2f}" for mean, _ in means) + " | |")
+        game, best[game_name(path)] = open_game(config, path, number)
+        row = results.row(game_name(path))
+        for name, arm in arms.items():
+            if name not in row:
+                row[name] = play_arm(config, game, checkpoint, arm)
+                results.save()
+                print(f"{path.name}, {name}: {row[name]}", flush=True)
+    rows = {name: results.rows[name] for name in best}
+    print(table(rows, best, list(arms)))
+    draw(config, rows, best, list(arms))
+
+
+def game_name(path: Path) -> str:
+    """What an instance is called in the table."""
+    return path.name.split(".")[0]
 
 
 def open_game(config: AblationConfig, path: Path, number: int) -> tuple[SearchGame, float]:
@@ -102,33 +150,107 @@ def open_game(config: AblationConfig, path: Path, number: int) -> tuple[SearchGa
     return game, float(best)
 
 
-def play_arm(config: AblationConfig, game: SearchGame, network: SearchNetwork, arm: str) -> list[float]:
-    """Scores of the games of one arm."""
+class Counting:
+    """Passes a planning model on and counts the positions that searches look at below their roots."""
+
+    def __init__(self, model: PlanningModel) -> None:
+        self._model = model
+        self.searches = self.looked_at = 0
+
+    @property
+    def num_actions(self) -> int:
+        """Of the model."""
+        return self._model.num_actions
+
+    def root(self, observation: Any) -> Evaluation:
+        """The model's answer."""
+        answer = self._model.root(observation)
+        self.searches += len(answer.node)
+        return answer
+
+    def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
+        """The model's answer."""
+        self.looked_at += len(action)
+        return self._model.step(parent, action)
+
+
+def play_arm(config: AblationConfig, game: SearchGame, checkpoint: Path, arm: Arm) -> dict[str, Any]:
+    """Games of one arm: their scores, positions looked at by each search, processor time."""
+    started = time.process_time()
+    network = fine_tuned(config, game, checkpoint) if arm.fine_tuned else None
+    learned = time.process_time()
+    if network is None:
+        network = load_search_checkpoint(checkpoint).network
+    guide: Guide | None = None
+    if arm.use_policy or arm.use_value:
+        guide = NetworkGuide(network, game, use_policy=arm.use_policy, use_value=arm.use_value)
+    simulations = config.larger_simulations if arm.larger else config.simulations
+    settings = replace(arm.play, num_simulations=simulations, horizon=simulations)
     positions = game.start(config.games)
     going, totals, turn = np.arange(config.games), np.zeros(config.games), 0
-    guide: Guide | None = None
-    if arm != "uniform":
-        guide = NetworkGuide(network, game, use_value=arm != "prior")
-    model = game.model(guide)
-    options = TreeOptions(merge_equal_states=arm.endswith("merged"))
+    model = Counting(game.model(guide))
     while len(going):
-        legal_mask = game.legal_mask(positions)
-        actions = legal_mask.argmax(axis=1)
-        choosing = legal_mask.sum(axis=1) > 1
-        if choosing.any():
-            seeds = config.seed + 1_000_003 * going[choosing] + turn
-            actions[choosing] = gumbel_muzero(
-                model,
-                positions[choosing],
-                num_simulations=config.simulations,
-                max_num_considered_actions=8,
-                seed=seeds,
-                options=options,
-            ).action
+        seeds = config.seed + 1_000_003 * going + turn
+        actions, _ = choose(game, model, positions, settings, seeds)
         positions, rewards, done = game.step(positions, actions)
         totals[going] += rewards
         positions, going, turn = positions[~done], going[~done], turn + 1
-    return [game.score(total) for total in totals]
+    return {
+        "scores": [game.score(total) for total in totals],
+        "looked at": round(model.looked_at / max(model.searches, 1), 2),
+        "seconds": round(time.process_time() - learned, 1),
+        "seconds of learning": round(learned - started, 1),
+    }
+
+
+def fine_tuned(config: AblationConfig, game: SearchGame, checkpoint: Path) -> SearchNetwork:
+    """The network after some rounds on the instance: `train_search --from`."""
+    with tempfile.TemporaryDirectory() as folder:
+        training = SearchTrainConfig(
+            game=config.game,
+            run=Path(folder) / "run",
+            from_checkpoint=checkpoint,
+            iterations=config.fine_tuning_rounds,
+            games_per_iteration=config.games,
+            play=PlayConfig(num_simulations=config.simulations),
+            learning_rate=1e-3,
+            save_every=config.fine_tuning_rounds,
+            seed=config.seed + 1,
+        )
+        return train_search(training, [game]).eval()
+
+
+def gaps(rows: dict[str, dict], best: dict[str, float], arm: str) -> list[tuple[float, float]]:
+    """Of each instance, the gaps of the mean and of the best game in percent."""
+    scores = [(rows[name][arm]["scores"], best[name]) for name in rows]
+    return [(100 * (np.mean(s) / known - 1), 100 * (np.min(s) / known - 1)) for s, known in scores]
+
+
+def table(rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) -> str:
+    """Gaps by instance and arm, their means, and what they cost."""
+    columns = [gaps(rows, best, arm) for arm in arms]
+    means = [np.mean(column, axis=0) for column in columns]
+    lines = [
+        [name, f"{best[name]:g}", *(f"{column[place][0]:.1f} ({column[place][1]:.1f})" for column in columns)]
+        for place, name in enumerate(rows)
+    ]
+    lines.append(["mean", "", *(f"{mean:.1f} ({least:.1f})" for mean, least in means)])
+    if "uniform" in arms:
+        uniform = means[arms.index("uniform")][0]
+        lines.append(["of uniform", "", *(f"{mean / uniform:.2f}" for mean, _ in means)])
+    for what, digits in (("looked at", 1), ("seconds", 0), ("seconds of learning", 0)):
+        cells = [np.mean([row[arm][what] for row in rows.values()]) for arm in arms]
+        lines.append([f"{what}, mean", "", *(f"{cell:.{digits}f}" for cell in cells)])
+    return markdown(["instance", "best known", *arms], lines)
+
+
+def draw(config: AblationConfig, rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) -> None:
+    """Bars of the mean gaps."""
+    bars = {arm: [mean for mean, _ in gaps(rows, best, arm)] for arm in arms}
+    bars = {arm: [*heights, float(np.mean(heights))] for arm, heights in bars.items()}
+    title = f"{config.game}, {config.simulations} positions a search, larger: {config.larger_simulations}"
+    path = config.out.parent / f"ablation_{config.game}.png"
+    draw_bars(path, [*rows, "mean"], bars, "mean gap to the best known plan, %", title)
 
 
 if __name__ == "__main__":

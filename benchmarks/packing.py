@@ -1,26 +1,22 @@
 """Offset packing: all methods on all instances under equal time.
 
-    python -m benchmarks.packing                                 # table and plot, 120 s each
-    python -m benchmarks.packing --task ablation --seconds 20    # what each part of the search is worth
-    python -m benchmarks.packing --task episodes                 # 10,000 random games, each validated
-    python -m benchmarks.packing --task speed                    # steps a second
+    python -m benchmarks.games packing --seconds 120                  # table and plot
+    python -m benchmarks.games packing --task ablation --seconds 20   # what each part of the search is worth
+    python -m benchmarks.games packing --task episodes                # 10,000 random games, each validated
+    python -m benchmarks.games packing --task speed                   # steps a second
 
 Instances whose name is one letter are to fit in their capacity; of the others the peak is made small, as
-their stated capacity is only a lower bound. Every packing is validated. Results are kept in a JSON file
-after each instance, from which a run that was stopped goes on.
+their stated capacity is only a lower bound.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import tyro
 
 from agents.games.guides import UniformGuide
 from agents.games.packing.cpsat import solve_by_cpsat
@@ -32,36 +28,14 @@ from agents.games.packing.rules import PackingRules, Placements, play_randomly
 from agents.games.packing.search import PackingSearchConfig, fit, minimise
 from agents.games.packing.solution import Packing, packing_of
 from agents.games.packing.validator import violations
-from datasets.errors import UserError, run_command
-from datasets.files import replace_file
+from agents.search_agent.released import released_checkpoint
+from agents.solving.packing import PackingTask
+from benchmarks.game_comparison import GameConfig, agent_alone, compare, solved
+from benchmarks.game_tables import draw_bars, markdown, pick
+from datasets.errors import UserError
 from planning import beam_search, best_path
 
-FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Config:
-    """What is run."""
-
-    task: Literal["compare", "ablation", "episodes", "speed"] = "compare"
-    """What to do; see above."""
-    folder: Path = FOLDER.parent.parent / "shared" / "games" / "packing"
-    """Where the instances lie, as `NAME.CAPACITY.csv`."""
-    instances: tuple[str, ...] = ()
-    """Their names without the capacity; all by default."""
-    methods: tuple[str, ...] = ()
-    """Names of the methods to compare, as in the table; all by default."""
-    seconds: float = 120.0
-    """Time of each method on each instance."""
-    workers: int = 2
-    """Threads of each method that uses several."""
-    episodes: int = 10_000
-    """Random games."""
-    out: Path = FOLDER / "packing.json"
-    """Where results are kept; the plot lies beside it."""
-
-
-Method = Callable[[PackingInstance, Config], Packing | None]
+Method = Callable[[PackingInstance, GameConfig], Packing | None]
 
 
 def goal(instance: PackingInstance) -> int | None:
@@ -74,7 +48,7 @@ def by_heuristic(heuristic: Heuristic) -> Method:
 
 
 def by_search(settings: PackingSearchConfig, *, uniform: bool = False) -> Method:
-    def search(instance: PackingInstance, config: Config) -> Packing | None:
+    def search(instance: PackingInstance, config: GameConfig) -> Packing | None:
         own, capacity = replace(settings, workers=config.workers), goal(instance)
         guide = UniformGuide(instance.num_buffers) if uniform else None
         if capacity is None:
@@ -84,7 +58,7 @@ def by_search(settings: PackingSearchConfig, *, uniform: bool = False) -> Method
     return search
 
 
-def by_planner(instance: PackingInstance, config: Config) -> Packing:
+def by_planner(instance: PackingInstance, config: GameConfig) -> Packing:
     """`planning.beam_search` in the planning model, rollouts as its values, wider until time is up."""
     rules = PackingRules(instance)
     guide = SkylineGuide(rules, (tightness(instance), instance.upper - instance.lower))
@@ -102,14 +76,29 @@ def by_planner(instance: PackingInstance, config: Config) -> Packing:
     return best
 
 
-def by_cpsat(instance: PackingInstance, config: Config) -> Packing | None:
+def by_cpsat(instance: PackingInstance, config: GameConfig) -> Packing | None:
     return solve_by_cpsat(instance, config.seconds, goal(instance), config.workers).packing
+
+
+def task_of(instance: PackingInstance) -> PackingTask:
+    """As `agents.solve` sees it: a capacity that is only a lower bound is none."""
+    return PackingTask(replace(instance, capacity=goal(instance)), released_checkpoint("packing"))
+
+
+def by_agent(instance: PackingInstance, config: GameConfig) -> Packing | None:
+    return agent_alone(task_of(instance), config)
+
+
+def by_solve(instance: PackingInstance, config: GameConfig) -> Packing | None:
+    return solved(task_of(instance), config)
 
 
 METHODS: dict[str, Method] = {
     **{heuristic.value: by_heuristic(heuristic) for heuristic in Heuristic},
     "planner's beam": by_planner,
     "search": by_search(PackingSearchConfig()),
+    "agent alone": by_agent,
+    "solve": by_solve,
     "CP-SAT": by_cpsat,
 }
 ABLATION: dict[str, Method] = {
@@ -126,46 +115,48 @@ ABLATION: dict[str, Method] = {
 }
 
 
-def chosen_methods(config: Config) -> dict[str, Method]:
-    """The methods of the task that are asked for."""
-    methods = METHODS if config.task == "compare" else ABLATION
-    unknown = set(config.methods) - set(methods)
-    if unknown:
-        raise UserError(
-            f"methods: there is none named {', '.join(sorted(unknown))}; choose from {list(methods)}"
-        )
-    return {name: method for name, method in methods.items() if not config.methods or name in config.methods}
+def run(config: GameConfig) -> None:
+    """Do what the task says."""
+    if config.task == "episodes":
+        play_episodes(config)
+    elif config.task == "speed":
+        measure_speed(config)
+    else:
+        compare_methods(config)
 
 
-def chosen(config: Config) -> list[PackingInstance]:
-    paths = sorted(
-        config.folder.glob("*.csv"), key=lambda path: (len(path.name.split(".")[0]) > 1, path.name)
-    )
+def chosen(config: GameConfig) -> list[PackingInstance]:
+    folder = config.folder / "packing" if (config.folder / "packing").is_dir() else config.folder
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (len(path.name.split(".")[0]) > 1, path.name))
     found = [path for path in paths if not config.instances or path.name.split(".")[0] in config.instances]
     if not found:
-        raise UserError(f"there is none of these instances in {config.folder}; give their --folder")
+        raise UserError(f"there is none of these instances in {folder}; give their --folder")
     return [read_instance(path) for path in found]
 
 
-def compare(config: Config, methods: dict[str, Method]) -> None:
+def compare_methods(config: GameConfig) -> None:
     """Run what is not in the file yet, print the table, write the plot."""
-    instances = chosen(config)
+    methods = pick(METHODS if config.task == "compare" else ABLATION, config.methods)
+    instances, results = chosen(config), config.results("packing")
     fit(instances[0], 2 * best_of_heuristics(instances[0]).peak, 60)  # compiles
-    kept = json.loads(config.out.read_text()) if config.out.is_file() else {}
-    results = kept.setdefault(f"{config.task} {config.seconds:g} s", {})
-    for instance in instances:
-        row = results.setdefault(instance.name, {})
-        for name, method in methods.items():
-            if name not in row:
-                started = time.perf_counter()
-                packing = method(instance, config)
-                row[name] = [checked(instance, packing), round(time.perf_counter() - started, 2)]
-        found = " ".join(f"{name} {peak} in {seconds} s," for name, (peak, seconds) in row.items())
-        print(f"{instance.name}: at least {instance.lower_bound}; {found}", flush=True)
-        with replace_file(config.out) as temporary:
-            temporary.write_text(json.dumps(kept, indent=1) + "\n")
-    print(table(instances, results, list(methods)))
-    draw(instances, results, list(methods), config)
+    compare(config, results, instances, methods, cell)
+    print(table(instances, results.rows, list(methods)))
+    bars = {
+        name: [above(instance, results.rows[instance.name][name][0]) for instance in instances]
+        for name in methods
+    }
+    names = [instance.name.split(".")[0] for instance in instances]
+    draw_bars(config.plot("packing"), names, bars, "above the capacity or the bound, %", config.title)
+
+
+def cell(instance: PackingInstance, packing: Packing | None, seconds: float) -> list:
+    return [checked(instance, packing), seconds]
+
+
+def above(instance: PackingInstance, peak: int | None) -> float:
+    """By how many percent a peak is above the capacity or bound; NaN where there is none."""
+    bound = goal(instance) or instance.lower_bound
+    return float("nan") if peak is None else 100 * max(peak / bound - 1, 0)
 
 
 def checked(instance: PackingInstance, packing: Packing | None) -> int | None:
@@ -178,68 +169,37 @@ def checked(instance: PackingInstance, packing: Packing | None) -> int | None:
     return packing.peak
 
 
-def table(instances: list[PackingInstance], results: dict[str, dict], methods: list[str]) -> str:
+def table(
+    instances: Sequence[PackingInstance], results: Mapping[str, Mapping[str, Any]], methods: Sequence[str]
+) -> str:
     """Seconds to fit, or the share by which the peak is above the capacity or bound; and how many fit."""
-    lines = [f"| instance | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
-    fits = dict.fromkeys(methods, 0)
+    rows, fits = [], dict.fromkeys(methods, 0)
     for instance in instances:
         cells = []
         for name in methods:
             peak, seconds = results[instance.name][name]
             target = goal(instance)
-            if target is not None and peak is not None and peak <= target:
+            if peak is None:
+                cells.append("-")
+            elif target is not None and peak <= target:
                 fits[name] += 1
                 cells.append(f"fits, {seconds:.1f} s")
             else:
-                cells.append(
-                    "-" if peak is None else f"+{100 * (peak / (target or instance.lower_bound) - 1):.1f}%"
-                )
-        lines.append(f"| {instance.name.split('.')[0]} | {' | '.join(cells)} |")
+                cells.append(f"+{above(instance, peak):.1f}%")
+        rows.append([instance.name.split(".")[0], *cells])
     asked = sum(goal(instance) is not None for instance in instances)
-    lines.append(f"| fit in their capacity | {' | '.join(f'{fits[name]} of {asked}' for name in methods)} |")
-    return "\n".join(lines)
+    rows.append(["fit in their capacity", *(f"{fits[name]} of {asked}" for name in methods)])
+    return markdown(["instance", *methods], rows)
 
 
-def draw(
-    instances: list[PackingInstance], results: dict[str, dict], methods: list[str], config: Config
-) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for place, name in enumerate(methods):
-        peaks = [results[instance.name][name][0] or np.nan for instance in instances]
-        bounds = [goal(instance) or instance.lower_bound for instance in instances]
-        height = [
-            100 * max(peak / bound - 1, 0) if peak == peak else np.nan
-            for peak, bound in zip(peaks, bounds, strict=True)
-        ]
-        axes.plot(np.arange(len(instances)) + 0.05 * (place - len(methods) / 2), height, "o", label=name)
-    axes.set_xticks(
-        range(len(instances)),
-        [instance.name.split(".")[0] for instance in instances],
-        rotation=45,
-        ha="right",
-    )
-    axes.set(
-        ylabel="above the capacity or the bound, %", title=f"{config.seconds:g} s, {config.workers} threads"
-    )
-    axes.legend(frameon=False, ncols=3)
-    name = "packing.png" if config.task == "compare" else "packing_ablation.png"
-    with replace_file(config.out.parent / name) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
-def play_episodes(config: Config) -> None:
+def play_episodes(config: GameConfig) -> None:
     """Random games on all instances in turn, by both kinds of placements; each is validated."""
     instances, kinds = chosen(config), list(Placements)
     for episode in range(config.episodes):
         instance = instances[episode % len(instances)]
         rules = PackingRules(instance, placements=kinds[episode // len(instances) % len(kinds)])
         buffers, state = np.empty(rules.length, dtype=np.int64), rules.start()
-        draws = np.random.default_rng(episode).random(rules.length)
+        draws = np.random.default_rng((config.seed, episode)).random(rules.length)
         assert play(rules, state, draws, buffers) == rules.length
         packing = packing_of(instance, rules.offsets(buffers).tolist())
         assert checked(instance, packing) == state[-1], (instance.name, episode)
@@ -253,7 +213,7 @@ def play(rules: PackingRules, state: np.ndarray, draws: np.ndarray, buffers: np.
     )  # fmt: skip
 
 
-def measure_speed(config: Config) -> None:
+def measure_speed(config: GameConfig) -> None:
     print("| instance | random play, steps/s | batches of 64, steps/s | depth-first search, nodes/s |")
     print("|---|---|---|---|")
     for instance in chosen(config):
@@ -280,17 +240,3 @@ def speeds(instance: PackingInstance) -> tuple[float, float, float]:
     batched = 64 * len(buffers) / (time.perf_counter() - started)
     result = fit(instance, instance.lower_bound, 2, config=PackingSearchConfig(workers=1))
     return single, batched, result.nodes / result.seconds
-
-
-def main() -> None:
-    config = tyro.cli(Config, description=__doc__)
-    if config.task == "episodes":
-        play_episodes(config)
-    elif config.task == "speed":
-        measure_speed(config)
-    else:
-        compare(config, chosen_methods(config))
-
-
-if __name__ == "__main__":
-    run_command(main)

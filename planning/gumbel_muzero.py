@@ -20,16 +20,20 @@ from planning.layout import (
     MIXED,
     NUM_CONSIDERED,
     NUM_CONSTANTS,
+    NUM_SWITCHES,
+    RAW,
     RESCALE,
     ROOT_SCORE,
+    SLOTS,
     TINY,
     VALUE_SCALE,
     VISIT_OFFSET,
 )
-from planning.model import PlanningModel
+from planning.model import Evaluation, PlanningModel
 from planning.muzero import largest_count
 from planning.noise import POLICY, given_noise, gumbel_noise, root_seeds
 from planning.options import DEFAULTS, DRAWN, RootNoise, TreeOptions, check_settings
+from planning.plain import choose
 from planning.subtree import Resume
 from planning.tree_search import (
     Rule,
@@ -133,6 +137,44 @@ def gumbel_muzero(
         buffers.floats, buffers.ints, buffers.root_rows, buffers.work, switches, constants, weights, action
     )
     return search_result(buffers, action, weights, root_edges(buffers), options)
+
+
+def scaled_q_values(
+    roots: Evaluation,
+    q_value: Float[np.ndarray, "B A"],
+    visit_counts: Int[np.ndarray, "B A"],
+    *,
+    value_scale: float = 0.1,
+    maxvisit_init: float = 50.0,
+    epsilon: float = 1e-8,
+) -> Float[np.ndarray, "B A"]:
+    """The numbers that are added to the policy's logits to improve it; for Q-values of any search.
+
+    Actions without visits stand at a mixture of the root's value and the visited actions' Q-values, all are
+    scaled to [0, 1] at each root, and then by `value_scale (maxvisit_init + most visits)`: the completed
+    Q-values of Danihelka et al. 2022, by the very code of the search's plain twin.
+
+    Args:
+        roots: what the model said of the roots; value, logits and legal mask are read.
+        q_value: of visited actions; the others' are not read.
+        visit_counts: states evaluated below each action.
+        value_scale: as in `gumbel_muzero`.
+        maxvisit_init: as in `gumbel_muzero`.
+        epsilon: as in `gumbel_muzero`.
+    """
+    legal_mask, nothing = np.asarray(roots.legal_mask), np.full(q_value.shape, -1)
+    prior = masked_softmax(roots.prior_logits.astype(np.float64), legal_mask)
+    # What is not read must not be infinite either.
+    finite = np.where(visit_counts > 0, q_value, 0.0)
+    edges = choose.Edges(prior, finite, np.where(legal_mask, visit_counts, -1), nothing, nothing)
+    numbers = np.zeros((len(q_value), SLOTS))
+    numbers[:, RAW] = roots.value
+    switches = np.zeros(NUM_SWITCHES, dtype=np.int64)
+    switches[[RESCALE, MIXED]] = 1
+    constants = np.zeros(NUM_CONSTANTS)
+    constants[[VALUE_SCALE, VISIT_OFFSET, EPSILON]] = value_scale, maxvisit_init, epsilon
+    constants[TINY] = np.finfo(np.float64).tiny
+    return choose.completed_q_values(numbers, edges, switches, constants)
 
 
 def _is_foregone(score: Float[np.ndarray, "B A"], largest_q_value: float) -> Bool[np.ndarray, "B"]:

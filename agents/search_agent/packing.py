@@ -68,12 +68,14 @@ def random_packings(count: int, seed: int) -> list[PackingInstance]:
     """Instances to learn from whose lowest peak is known: a rectangle of time and memory cut into buffers.
 
     The rectangle is cut in two again and again, along time or along memory, so that nothing is wasted; the
-    lower bound, its height, can be reached. 20 to 80 buffers.
+    lower bound, its height, can be reached. 20 to 200 buffers, small instances as likely as twice as large
+    ones. How uneven the pieces are differs from one instance to another: real programs have a few buffers
+    that live long beside many that are large and short-lived.
     """
     instances = []
     for number in range(count):
         random = np.random.default_rng((seed, number))
-        pieces = _cut(random, int(random.integers(20, 81)), length=1000, height=1 << 20)
+        pieces = _cut(random, round(20 * 10.0 ** random.random()), length=10_000, height=1 << 20)
         order = random.permutation(len(pieces))
         lower, upper, size = (np.array(column, dtype=np.int64)[order] for column in zip(*pieces, strict=True))
         ids = tuple(str(place) for place in range(len(pieces)))
@@ -82,17 +84,24 @@ def random_packings(count: int, seed: int) -> list[PackingInstance]:
 
 
 def _cut(random: np.random.Generator, count: int, length: int, height: int) -> list[tuple[int, int, int]]:
-    """(lower, upper, size) of the pieces; the largest is cut next, mostly across its longer side."""
+    """(lower, upper, size) of the pieces; a large one is cut next, mostly across its longer side."""
     pieces = [(0, length, height)]
+    evenness, squareness, smallest = random.uniform(0.3, 2), random.uniform(0, 0.4), random.uniform(0.03, 0.3)
     while len(pieces) < count:
-        areas = [(upper - lower) / length * size / height for lower, upper, size in pieces]
-        lower, upper, size = pieces.pop(int(np.argmax(areas)))
-        along_time = random.random() < 0.5 + 0.4 * np.sign((upper - lower) / length - size / height)
-        share = random.uniform(0.2, 0.8)
+        areas = np.array(
+            [(upper - lower) / length * size / height for lower, upper, size in pieces], dtype=np.float64
+        )
+        can_be_cut = np.array([upper - lower > 1 or size > 1 for lower, upper, size in pieces])
+        weights = np.where(can_be_cut, areas**evenness, 0)
+        lower, upper, size = pieces.pop(int(random.choice(len(pieces), p=weights / weights.sum())))
+        longer = np.sign((upper - lower) / length - size / height)
+        along_time = random.random() < 0.5 + squareness * longer
+        along_time = size == 1 or (along_time and upper - lower > 1)
+        share = random.uniform(smallest, 1 - smallest)
         if along_time:
-            middle = lower + max(1, round(share * (upper - lower)))
+            middle = min(max(lower + round(share * (upper - lower)), lower + 1), upper - 1)
             pieces += [(lower, middle, size), (middle, upper, size)]
         else:
-            below = max(1, round(share * size))
+            below = min(max(1, round(share * size)), size - 1)
             pieces += [(lower, upper, below), (lower, upper, size - below)]
     return pieces

@@ -13,15 +13,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from agents.search_agent.beam_choice import beam_choice
 from agents.search_agent.games import SearchGame
 from agents.search_agent.guide import NetworkGuide
 from agents.search_agent.latent_model import LatentModel
 from agents.search_agent.network import SearchNetwork
 from agents.search_agent.observation import Observation, concatenate
 from datasets.errors import UserError
-from planning.base import SearchResult, SearchTree
+from planning.base import SearchResult, Tree
 from planning.gumbel_muzero import gumbel_muzero
 from planning.model import PlanningModel
+from planning.options import TreeOptions
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,25 @@ class PlayConfig:
 
     dynamics: Literal["exact", "learned"] = "exact"
     """Search by the game's own rules, or by the network's idea of them (MuZero)."""
+    planner: Literal["gumbel", "beam"] = "gumbel"
+    """Tree search by Gumbel MuZero, or beam search (`beam_choice`)."""
     num_simulations: int = 16
     """Positions that a search looks at for one move."""
     num_considered: int = 8
-    """Actions that take part in the search of a move."""
+    """Actions that take part in the tree search of a move."""
+    beam_width: int = 4
+    """Paths that a beam keeps, and moves that it tries from each."""
+    horizon: int = 8
+    """Moves that a beam looks ahead, if the positions that it may look at last so long."""
+    merge_equal_states: bool = False
+    """Let equal states of a tree share what was found out below them; a beam evaluates them once anyway."""
     gumbel_scale: float = 1.0
     """Weight of the noise that makes games differ; 0 plays the best move known."""
     use_value: bool = True
     """With exact dynamics, let the network say what positions are worth; else only rewards count."""
 
     def __post_init__(self) -> None:
-        for name in ("num_simulations", "num_considered"):
+        for name in ("num_simulations", "num_considered", "beam_width", "horizon"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -156,9 +166,20 @@ def choose(
 
 def search(
     game: SearchGame, model: PlanningModel, positions: np.ndarray, config: PlayConfig, seeds: np.ndarray
-) -> SearchResult[SearchTree]:
+) -> SearchResult[Tree]:
     """One search from each position."""
     observed = game.observe(positions) if config.dynamics == "learned" else positions
+    if config.planner == "beam":
+        return beam_choice(
+            model,
+            observed,
+            num_roots=len(positions),
+            beam_width=config.beam_width,
+            horizon=config.horizon,
+            num_nodes=config.num_simulations,
+            gumbel_scale=config.gumbel_scale,
+            seeds=seeds,
+        )
     return gumbel_muzero(
         model,
         observed,
@@ -166,6 +187,7 @@ def search(
         max_num_considered_actions=config.num_considered,
         gumbel_scale=config.gumbel_scale,
         seed=seeds,
+        options=TreeOptions(merge_equal_states=config.merge_equal_states),
     )
 
 

@@ -15,11 +15,10 @@ from agents.games.jobshop.solution import Schedule, reversed_schedule, schedule_
 from agents.games.jobshop.validator import violations
 from agents.search_agent.checkpoint import load_search_checkpoint
 from agents.search_agent.job_shop import JobShopSearchGame
-from agents.search_agent.self_play import PlayConfig, play
+from agents.search_agent.self_play import Episode, PlayConfig
+from agents.solving.playing import play_until
 from agents.solving.task import Baseline
 
-GAMES_AT_ONCE = 8
-"""Games played side by side; a network's evaluation of a few positions costs little more than of one."""
 PLAY = PlayConfig(num_simulations=16)
 PLAYING_SHARE = 0.15
 """Share of the time in which the network plays; the rest is search along the schedules at hand."""
@@ -33,6 +32,8 @@ class JobShopTask:
     """The shop."""
     checkpoint: Path
     """Network of the search agent."""
+    play: PlayConfig = PLAY
+    """How its moves are chosen."""
 
     objective_name = "makespan"
 
@@ -56,26 +57,23 @@ class JobShopTask:
     def search(self, seed: int, seconds: float, found: Callable[[Schedule], None]) -> None:
         """Play with the network, forwards and backwards in turns; then beams along good schedules."""
         started = time.perf_counter()
-        network = load_search_checkpoint(self.checkpoint).network
-        shops = (self.instance, self.instance.reversed())
-        games = [JobShopSearchGame(shop) for shop in shops]
-        deadline, turn = started + PLAYING_SHARE * seconds, 0
-        while time.perf_counter() < deadline:
-            backwards = turn % 2
-            for episode in play(
-                games[backwards],
-                network,
-                PLAY,
-                count=GAMES_AT_ONCE,
-                seed=1000 * seed + turn,
-                deadline=deadline,
-            ):
-                schedule = schedule_of(shops[backwards], episode.actions)
-                found(reversed_schedule(self.instance, schedule) if backwards else schedule)
-            turn += 1
+        self.play_alone(seed, PLAYING_SHARE * seconds, found)
         config = JobShopSearchConfig(workers=1, seed=seed)
         left = started + seconds - time.perf_counter()
         solve(self.instance, left, config=config, on_improvement=found)
+
+    def play_alone(self, seed: int, seconds: float, found: Callable[[Schedule], None]) -> None:
+        """What was learned alone: games of the network, the first part of `search`."""
+        deadline = time.perf_counter() + seconds
+        network = load_search_checkpoint(self.checkpoint).network
+        shops = (self.instance, self.instance.reversed())
+
+        def ended(place: int, episode: Episode) -> None:
+            schedule = schedule_of(shops[place], episode.actions)
+            found(reversed_schedule(self.instance, schedule) if place else schedule)
+
+        games = [JobShopSearchGame(shop) for shop in shops]
+        play_until(deadline, games, network, self.play, seed=seed, found=ended)
 
     def objective(self, plan: Schedule) -> float:
         """The makespan."""

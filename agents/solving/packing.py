@@ -16,6 +16,8 @@ from agents.games.packing.validator import violations
 from agents.search_agent.checkpoint import load_search_checkpoint
 from agents.search_agent.guide import NetworkGuide
 from agents.search_agent.packing import PackingSearchGame
+from agents.search_agent.self_play import Episode, PlayConfig
+from agents.solving.playing import play_until
 from agents.solving.task import Baseline
 
 FIRST_SHARE = 0.1
@@ -30,6 +32,8 @@ class PackingTask:
     """The buffers, and the capacity they are to fit if one is given."""
     checkpoint: Path
     """Network of the search agent."""
+    play: PlayConfig = PlayConfig()
+    """How moves of `play_alone` are chosen."""
 
     objective_name = "peak [bytes]"
 
@@ -72,6 +76,17 @@ class PackingTask:
             if best - floor <= 1:  # all between was tried; begin again at the bound, for longer
                 floor, share = lowest - 1, min(2 * share, 1.0)
             turn += 1
+
+    def play_alone(self, seed: int, seconds: float, found: Callable[[Packing], None]) -> None:
+        """What was learned alone: games of the network, without depth-first search."""
+        deadline = time.perf_counter() + seconds
+        network = load_search_checkpoint(self.checkpoint).network
+        game = PackingSearchGame(self.instance)
+
+        def ended(_: int, episode: Episode) -> None:
+            found(packing_of(self.instance, game.rules.offsets(episode.actions).tolist()))
+
+        play_until(deadline, [game], network, self.play, seed=seed, found=ended)
 
     def objective(self, plan: Packing) -> float:
         """The peak; whatever fits the capacity is as good as the bound."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planning import PlanningError, RootNoise, TreeOptions, gumbel_muzero
-from planning.gumbel_muzero import considered_visits
+from planning.gumbel_muzero import considered_visits, scaled_q_values
 from planning.table_model import random_table
 from tests.planning.worlds import RecordingModel
 
@@ -110,3 +110,13 @@ def test_early_stop_leaves_out_a_search_whose_outcome_is_foregone(compiled):
         model, np.arange(60), options=replace(full, early_stop=True), rescale_values=False, **settings
     )
     assert (unscaled.visit_counts.sum(axis=1) == 12).sum() > 40
+
+
+def test_the_policy_of_other_searches_is_made_the_same_way():
+    model = random_table(np.random.default_rng(6), 50, 6, illegal_rate=0.2)
+    result = gumbel_muzero(model, np.arange(50), num_simulations=20, seed=1, options=EXACT)
+    roots = model.root(np.arange(50))
+    visits = np.maximum(result.tree.edge_visits[:, 0], 0)
+    weight = np.exp(roots.prior_logits + scaled_q_values(roots, result.root_q_value, visits))
+    weight = np.where(roots.legal_mask, weight, 0)
+    np.testing.assert_allclose(result.action_weights, weight / weight.sum(axis=1, keepdims=True), atol=1e-9)

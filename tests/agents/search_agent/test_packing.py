@@ -9,7 +9,7 @@ from agents.search_agent.self_play import PlayConfig, play
 
 def test_random_packings_waste_nothing():
     for instance in random_packings(10, seed=2):
-        assert 20 <= instance.num_buffers <= 80
+        assert 20 <= instance.num_buffers <= 200
         times = np.unique(np.concatenate([instance.lower, instance.upper]))
         alive = [
             instance.size[(instance.lower <= time) & (time < instance.upper)].sum() for time in times[:-1]

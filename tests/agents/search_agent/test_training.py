@@ -31,7 +31,14 @@ def config(run, **changes):
     )
 
 
-@pytest.mark.parametrize("changes", [{}, {"play": PlayConfig("learned", num_simulations=3), "unroll": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"play": PlayConfig("learned", num_simulations=3), "unroll": 2},
+        {"play": PlayConfig(planner="beam", num_simulations=3, beam_width=2)},
+    ],
+)
 def test_stopped_and_resumed_equals_undisturbed(tmp_path, games, changes):
     whole = train_search(config(tmp_path / "a", **changes), games)
     train_search(config(tmp_path / "b", max_iterations=2, **changes), games)

@@ -7,15 +7,20 @@ import pytest
 
 from agents.games.jobshop.instance import read_instance
 from agents.games.jobshop.solution import read_schedule
+from agents.games.memory.program_file import write_program
 from agents.games.packing.instance import read_instance as read_packing_instance
 from agents.games.packing.solution import read_packing
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
+from agents.search_agent.memory_mapping import MemorySearchGame
 from agents.search_agent.packing import PackingSearchGame, random_packings
+from agents.search_agent.released import released_checkpoint
 from agents.search_agent.self_play import PlayConfig
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import train_search
 from agents.solve import main
+from agents.solving.job_shop import JobShopTask
 from datasets.errors import UserError
+from tests.agents.games.memory.programs import random_program
 
 
 def untrained(game, games, run):
@@ -56,6 +61,41 @@ def test_a_job_shop(tmp_path, shop, monkeypatch, capsys):
     worst = min(float(rows[name].split()[1].replace(",", "")) for name in ("SPT", "MWKR"))
     assert schedule.makespan <= worst
     assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_at_least_heuristic_is_never_worse(tmp_path, shop, monkeypatch, capsys):
+    """Not in any game, even if the network knows nothing and there is no time to find anything."""
+    buffers, program = tmp_path / "buffers.csv", tmp_path / "program.json"
+    instance = random_packings(1, seed=1)[0]
+    rows = zip(instance.ids, instance.lower, instance.upper, instance.size, strict=True)
+    buffers.write_text("id,lower,upper,size\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    write_program(program, random_program(5))
+    fresh = {
+        "job-shop": ("--instance", shop, [JobShopSearchGame(one) for one in random_shops(1, seed=0)]),
+        "packing": ("--instance", buffers, [PackingSearchGame(instance)]),
+        "memory-mapping": ("--program", program, [MemorySearchGame(random_program(5))]),
+    }
+    for game, (option, path, games) in fresh.items():
+        solve(
+            monkeypatch, game, option, path, "--out", tmp_path / "plan.json", "--time-limit", 0.01,
+            "--starts", 1, "--at-least", "heuristic", "--checkpoint", untrained(game, games, tmp_path / game),
+        )  # fmt: skip
+        table = capsys.readouterr().out.split("above the bound")[-1]
+        rows = {line.rsplit(maxsplit=2)[0]: line.split()[-2] for line in table.splitlines() if "%" in line}
+        reached = float(rows.pop("this plan").replace(",", ""))
+        assert len(rows) >= 5
+        assert reached <= min(float(figure.replace(",", "")) for figure in rows.values()), game
+
+
+def test_games_by_the_beam(shop):
+    """The network's own games, moves chosen by the beam planner."""
+    instance = read_instance(shop)
+    play = PlayConfig(planner="beam", num_simulations=6, beam_width=2)
+    task = JobShopTask(instance, released_checkpoint("job-shop"), play)
+    found = []
+    task.play_alone(seed=0, seconds=5, found=found.append)
+    assert len({schedule.makespan for schedule in found}) > 1
+    assert not any(task.violations(schedule) for schedule in found)
 
 
 def test_a_packing(tmp_path, monkeypatch, capsys):
