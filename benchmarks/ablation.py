@@ -35,12 +35,11 @@ from agents.search_agent.memory_mapping import MemorySearchGame
 from agents.search_agent.network import SearchNetwork
 from agents.search_agent.packing import PackingSearchGame
 from agents.search_agent.released import checkpoint_for
-from agents.search_agent.self_play import PlayConfig, choose
+from agents.search_agent.self_play import PlayConfig, search
 from agents.search_agent.train_config import GameName, SearchTrainConfig
 from agents.search_agent.training import train_search
 from benchmarks.game_tables import Results, draw_bars, markdown, pick
 from datasets.errors import UserError, run_command
-from planning.model import Evaluation, PlanningModel
 
 FOLDER = Path(__file__).parent
 
@@ -119,7 +118,7 @@ def main() -> None:
                 results.save()
                 print(f"{path.name}, {name}: {row[name]}", flush=True)
     rows = {name: results.rows[name] for name in best}
-    print(table(rows, best, list(arms)))
+    print(table(config, rows, best, list(arms)))
     draw(config, rows, best, list(arms))
 
 
@@ -150,30 +149,6 @@ def open_game(config: AblationConfig, path: Path, number: int) -> tuple[SearchGa
     return game, float(best)
 
 
-class Counting:
-    """Passes a planning model on and counts the positions that searches look at below their roots."""
-
-    def __init__(self, model: PlanningModel) -> None:
-        self._model = model
-        self.searches = self.looked_at = 0
-
-    @property
-    def num_actions(self) -> int:
-        """Of the model."""
-        return self._model.num_actions
-
-    def root(self, observation: Any) -> Evaluation:
-        """The model's answer."""
-        answer = self._model.root(observation)
-        self.searches += len(answer.node)
-        return answer
-
-    def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
-        """The model's answer."""
-        self.looked_at += len(action)
-        return self._model.step(parent, action)
-
-
 def play_arm(config: AblationConfig, game: SearchGame, checkpoint: Path, arm: Arm) -> dict[str, Any]:
     """Games of one arm: their scores, positions looked at by each search, processor time."""
     started = time.process_time()
@@ -188,16 +163,22 @@ def play_arm(config: AblationConfig, game: SearchGame, checkpoint: Path, arm: Ar
     settings = replace(arm.play, num_simulations=simulations, horizon=simulations)
     positions = game.start(config.games)
     going, totals, turn = np.arange(config.games), np.zeros(config.games), 0
-    model = Counting(game.model(guide))
+    model, looked_at, searches = game.model(guide), 0, 0
     while len(going):
-        seeds = config.seed + 1_000_003 * going + turn
-        actions, _ = choose(game, model, positions, settings, seeds)
+        legal_mask = game.legal_mask(positions)
+        actions = legal_mask.argmax(axis=1)
+        choosing = legal_mask.sum(axis=1) > 1
+        if choosing.any():
+            seeds = config.seed + 1_000_003 * going[choosing] + turn
+            result = search(game, model, positions[choosing], settings, seeds)
+            actions[choosing] = result.action
+            looked_at, searches = looked_at + int(result.visit_counts.sum()), searches + len(seeds)
         positions, rewards, done = game.step(positions, actions)
         totals[going] += rewards
         positions, going, turn = positions[~done], going[~done], turn + 1
     return {
-        "scores": [game.score(total) for total in totals],
-        "looked at": round(model.looked_at / max(model.searches, 1), 2),
+        "scores": [float(game.score(total)) for total in totals],
+        "looked at": round(looked_at / max(searches, 1), 2),
         "seconds": round(time.process_time() - learned, 1),
         "seconds of learning": round(learned - started, 1),
     }
@@ -226,7 +207,7 @@ def gaps(rows: dict[str, dict], best: dict[str, float], arm: str) -> list[tuple[
     return [(100 * (np.mean(s) / known - 1), 100 * (np.min(s) / known - 1)) for s, known in scores]
 
 
-def table(rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) -> str:
+def table(config: AblationConfig, rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) -> str:
     """Gaps by instance and arm, their means, and what they cost."""
     columns = [gaps(rows, best, arm) for arm in arms]
     means = [np.mean(column, axis=0) for column in columns]
@@ -241,14 +222,19 @@ def table(rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) ->
     for what, digits in (("looked at", 1), ("seconds", 0), ("seconds of learning", 0)):
         cells = [np.mean([row[arm][what] for row in rows.values()]) for arm in arms]
         lines.append([f"{what}, mean", "", *(f"{cell:.{digits}f}" for cell in cells)])
-    return markdown(["instance", "best known", *arms], lines)
+    return markdown(["instance", "best known", *(shown(config, arm) for arm in arms)], lines)
+
+
+def shown(config: AblationConfig, arm: str) -> str:
+    """What an arm is called in tables and plots."""
+    return arm.replace("larger", f"{config.larger_simulations} positions")
 
 
 def draw(config: AblationConfig, rows: dict[str, dict], best: dict[str, float], arms: Sequence[str]) -> None:
     """Bars of the mean gaps."""
     bars = {arm: [mean for mean, _ in gaps(rows, best, arm)] for arm in arms}
-    bars = {arm: [*heights, float(np.mean(heights))] for arm, heights in bars.items()}
-    title = f"{config.game}, {config.simulations} positions a search, larger: {config.larger_simulations}"
+    bars = {shown(config, arm): [*heights, float(np.mean(heights))] for arm, heights in bars.items()}
+    title = f"{config.game}, {config.simulations} positions a search where nothing is said"
     path = config.out.parent / f"ablation_{config.game}.png"
     draw_bars(path, [*rows, "mean"], bars, "mean gap to the best known plan, %", title)
 
