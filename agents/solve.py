@@ -1,5 +1,6 @@
 """Find a good plan for one instance of a game, with proof that it is valid.
 
+    python -m agents.solve memory-mapping --program my_model:training_step --time-limit 600 --out plan.json
     python -m agents.solve memory-mapping --program step.json --time-limit 600 --out plan.json
     python -m agents.solve job-shop --instance shop.json --time-limit 60 --out plan.json
     python -m agents.solve packing --instance buffers.csv --capacity 1048576 --time-limit 120 --out plan.json
@@ -20,7 +21,8 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.games.jobshop import instance as jobshop
-from agents.games.memory.program_file import read_program
+from agents.games.memory.program import Program
+from agents.games.memory.program_file import write_program
 from agents.games.packing import instance as packing
 from agents.search_agent.released import checkpoint_for
 from agents.solving.job_shop import JobShopTask
@@ -30,6 +32,10 @@ from agents.solving.race import Improvement, race
 from agents.solving.report import improvement_line, table
 from agents.solving.task import Task
 from datasets.errors import UserError, run_command
+from datasets.programs import load_program
+
+WORTH_TELLING = 0.002
+"""Share by which a plan must be better than the one told of last, lest a search fill the screen."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,15 @@ class SolveOptions:
 class MemoryMapping:
     """Decide which tensors of a program are in fast memory when, so that it runs fast."""
 
-    program: Path
-    """JSON file with hw, buffers and instructions (docs/games.md)."""
+    program: str
+    """A PyTorch function as `module:function`, a file of scheduled HLO text, XLA's table of buffers (.csv),
+    or a program's file (.json) with hw, buffers and instructions (docs/games.md)."""
     options: Annotated[SolveOptions, tyro.conf.arg(name="")]
+    hardware: str | None = None
+    """Name of a machine, or a JSON file with its fields; by default the one in the program's file, or
+    tpu-v4i-like."""
+    capacity_fraction: float | None = None
+    """Size of fast memory as a share of the most bytes alive at once, instead of the machine's own."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +118,31 @@ def task_of(command: MemoryMapping | JobShop | Packing) -> Task:
     """
     if isinstance(command, MemoryMapping):
         checkpoint = checkpoint_for("memory-mapping", command.options.checkpoint)
-        return MemoryMappingTask(read_program(command.program), checkpoint)
+        return MemoryMappingTask(program_of(command), checkpoint)
     if isinstance(command, JobShop):
         checkpoint = checkpoint_for("job-shop", command.options.checkpoint)
         return JobShopTask(jobshop.read_instance(command.instance), checkpoint)
     checkpoint = checkpoint_for("packing", command.options.checkpoint)
     return PackingTask(packing.read_instance(command.instance, command.capacity), checkpoint)
+
+
+def program_of(command: MemoryMapping) -> Program:
+    """The program to map; one that was made just now is written down, as plans number its buffers.
+
+    Raises:
+        UserError: the source, the machine or the share of fast memory cannot be used.
+    """
+    program = load_program(command.program, command.hardware, command.capacity_fraction)
+    if not command.program.endswith(".json") or command.hardware or command.capacity_fraction:
+        beside = command.options.out.with_suffix(".program.json")
+        write_program(beside, program, {"source": command.program})
+        print(f"{beside}: {len(program.buffers)} buffers, {len(program.instructions)} instructions")
+    capacity = program.hardware.fast_capacity
+    large = [index for index, buffer in enumerate(program.buffers) if buffer.size > capacity]
+    if large:
+        named = ", ".join(f"buffers[{index}] ({program.buffers[index].name})" for index in large[:3])
+        print(f"larger than fast memory, so in slow memory: {named}{', ...' if len(large) > 3 else ''}")
+    return program
 
 
 def solve(task: Task, options: SolveOptions) -> Improvement:
@@ -127,9 +158,14 @@ def solve(task: Task, options: SolveOptions) -> Improvement:
         best = Improvement(0.0, objective, plan, name)
         task.write(plan, options.out)
 
+    told = float("inf")
+
     def improved(improvement: Improvement) -> None:
+        nonlocal told
         task.write(improvement.plan, options.out)
-        print(improvement_line(task, improvement), flush=True)
+        if improvement.objective < (1 - WORTH_TELLING) * told:
+            told = improvement.objective
+            print(improvement_line(task, improvement), flush=True)
 
     print(f"{task.name}: {options.time_limit:.0f} s, {options.starts} searches side by side", flush=True)
     found = race(

@@ -7,7 +7,7 @@
 
 `training_step()` returns what is to be mapped and its inputs: a callable and a list of tensors. `step.hlo` is
 what `jax.jit(f).lower(x).compile().as_text()` returns, `buffers.csv` the table that XLA's memory space
-assignment dumps. The program is then mapped by `agents.games.memory.improve` or the `solve` command.
+assignment dumps. `agents.solve memory-mapping` maps a program, and takes all these sources itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tyro
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.hardware import HARDWARE, Hardware, read_hardware
 from agents.games.memory.program import Program
-from agents.games.memory.program_file import write_program
+from agents.games.memory.program_file import read_program, write_program
 from datasets.errors import UserError, run_command
 from datasets.program_sources.hlo_program import read_hlo
 from datasets.program_sources.torch_trace import trace_program
@@ -84,16 +84,53 @@ def extract(config: TorchSource | HloSource | XlaDumpSource) -> Program:
         program, source = read_hlo(config.file, hardware), f"scheduled HLO of {config.file.name}"
     else:
         program, source = read_dump(config.file, hardware), f"XLA's table of buffers {config.file.name}"
-    if config.capacity_fraction is not None:
-        if not 0 < config.capacity_fraction <= 1:
-            raise UserError(
-                f"--capacity-fraction {config.capacity_fraction}: give a share above 0, at most 1"
-            )
-        capacity = max(program.hardware.alignment, int(config.capacity_fraction * peak_bytes(program)))
-        program = replace(program, hardware=replace(program.hardware, fast_capacity=capacity))
+    program = with_capacity(program, config.capacity_fraction)
     meta = {"source": source, "peak_live_bytes": peak_bytes(program)}
     write_program(config.out, program, meta)
     return program
+
+
+def load_program(source: str, hardware: str | None = None, capacity_fraction: float | None = None) -> Program:
+    """A program from whatever describes it.
+
+    Args:
+        source: a program's file (.json), XLA's table of buffers (.csv), a file of scheduled HLO text (any
+            other ending), or a PyTorch function as `module:function`.
+        hardware: name of a machine, or a JSON file with its fields; by default the one in the program's file,
+            or tpu-v4i-like.
+        capacity_fraction: size of fast memory as a share of the most bytes alive at once.
+
+    Raises:
+        UserError: the source, the machine or the share cannot be used.
+    """
+    path = Path(source)
+    if path.suffix == ".json":
+        program = read_program(path)
+        if hardware is not None:
+            program = replace(program, hardware=find_hardware(hardware))
+    else:
+        machine = find_hardware(hardware or "tpu-v4i-like")
+        if path.is_file():
+            program = read_dump(path, machine) if path.suffix == ".csv" else read_hlo(path, machine)
+        elif ":" in source:
+            program = trace_program(source, machine)
+        else:
+            raise UserError(f"{source}: neither a file nor a PyTorch function, as in my_model:training_step")
+    return with_capacity(program, capacity_fraction)
+
+
+def with_capacity(program: Program, fraction: float | None) -> Program:
+    """The program with fast memory of a share of the most bytes alive at once; as it is for None.
+
+    Raises:
+        UserError: the share is no share.
+    """
+    if fraction is None:
+        return program
+    if not 0 < fraction <= 1:
+        raise UserError(f"--capacity-fraction {fraction}: give a share above 0, at most 1")
+    capacity = max(program.hardware.alignment, int(fraction * peak_bytes(program)))
+    return replace(program, hardware=replace(program.hardware, fast_capacity=capacity))
 
 
 def find_hardware(name: str) -> Hardware:

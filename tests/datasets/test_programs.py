@@ -1,6 +1,7 @@
 """Programs of one's own, from PyTorch functions."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from agents.games.memory.program import Program
 from agents.games.memory.program_file import read_program
 from agents.games.memory.validator import find_violations
 from datasets.errors import UserError
+from datasets.program_sources.hlo_program import read_hlo
 from datasets.program_sources.torch_trace import program_of_graph, trace_program
-from datasets.programs import TorchSource, extract, find_hardware, peak_bytes
+from datasets.programs import TorchSource, extract, find_hardware, load_program, peak_bytes
 
 MODULE = """
 import torch
@@ -125,3 +127,35 @@ def test_machines_are_found_by_name_and_by_file(tmp_path):
 def test_a_share_of_nothing_is_refused(module, tmp_path):
     with pytest.raises(UserError, match="capacity-fraction"):
         extract(TorchSource(f"{module}:layer", tmp_path / "p.json", capacity_fraction=0.0))
+
+
+def test_a_program_is_loaded_from_whatever_describes_it(module, tmp_path):
+    traced = load_program(f"{module}:layer")
+    assert traced == trace_program(f"{module}:layer", TPU_V4I_LIKE)
+    half = load_program(f"{module}:layer", capacity_fraction=0.5)
+    assert half.hardware.fast_capacity == peak_bytes(traced) // 2
+
+    config = TorchSource(f"{module}:layer", tmp_path / "layer.json")
+    extract(config)
+    assert load_program(str(config.out)).buffers == traced.buffers
+    machine = json.loads(config.out.read_text())["hw"] | {"bw_dma": 1e9}
+    (tmp_path / "machine.json").write_text(json.dumps(machine))
+    assert load_program(str(config.out), str(tmp_path / "machine.json")).hardware.bw_dma == 1e9
+    assert load_program(f"{module}:layer", str(tmp_path / "machine.json")).hardware.bw_dma == 1e9
+
+    hlo = Path(__file__).parents[1] / "data" / "mlp_step.hlo"
+    assert load_program(str(hlo)) == read_hlo(hlo, TPU_V4I_LIKE)
+
+
+@pytest.mark.parametrize(
+    ("source", "fraction", "sentence"),
+    [
+        ("nowhere", None, "nowhere: neither a file nor a PyTorch function"),
+        ("nowhere.json", None, "nowhere.json: cannot be read"),
+        ("nowhere:step", None, "No module named 'nowhere'"),
+        ("{module}:layer", 1.5, "--capacity-fraction 1.5"),
+    ],
+)
+def test_what_describes_no_program_is_named(module, source, fraction, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_program(source.format(module=module), capacity_fraction=fraction)

@@ -17,8 +17,8 @@ from agents.games.memory.tables import PLACES, units_of
 from datasets.files import replace_file
 
 MEBIBYTE = 2**20
-LABEL_WIDTH, LABEL_HEIGHT = 0.05, 0.03
-"""Only rectangles of this share of the picture carry their buffer's name."""
+CHARACTER_WIDTH, LABEL_HEIGHT = 0.0045, 0.03
+"""Size of a name in shares of the picture; only rectangles that it fits in carry their buffer's name."""
 
 
 def draw_plan(path: str | Path, solution: Solution) -> None:
@@ -63,7 +63,8 @@ def _draw_memory(axes: Axes, solution: Solution) -> None:
                 (start, low), end - start, height, facecolor=colour(unit), edgecolor="black", linewidth=line
             )
         )
-        if end - start > LABEL_WIDTH * width_shown and height > LABEL_HEIGHT * height_shown:
+        needed = CHARACTER_WIDTH * len(names[unit]) * width_shown
+        if end - start > needed and height > LABEL_HEIGHT * height_shown:
             centre = ((start + end) / 2, low + height / 2)
             axes.annotate(names[unit], centre, ha="center", va="center", fontsize=6, clip_on=True)
     axes.set_xlim(0, width_shown)

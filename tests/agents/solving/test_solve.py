@@ -7,7 +7,9 @@ import pytest
 
 from agents.games.jobshop.instance import read_instance
 from agents.games.jobshop.solution import read_schedule
-from agents.games.memory.program_file import write_program
+from agents.games.memory.plans import read_plan
+from agents.games.memory.program_file import read_program, write_program
+from agents.games.memory.validator import check_plan
 from agents.games.packing.instance import read_instance as read_packing_instance
 from agents.games.packing.solution import read_packing
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
@@ -85,6 +87,29 @@ def test_at_least_heuristic_is_never_worse(tmp_path, shop, monkeypatch, capsys):
         reached = float(rows.pop("this plan").replace(",", ""))
         assert len(rows) >= 5
         assert reached <= min(float(figure.replace(",", "")) for figure in rows.values()), game
+
+
+def test_a_pytorch_function_in_one_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tiny_model_of_mine.py").write_text(
+        "import torch\n"
+        "def training_step():\n"
+        "    def step(x, w):\n"
+        "        y = torch.tanh(x @ w)\n"
+        "        return (y * y).sum(0), w - y.t() @ y\n"
+        "    return step, [torch.randn(64, 64), torch.randn(64, 64)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "plan.json"
+    solve(
+        monkeypatch, "memory-mapping", "--program", "tiny_model_of_mine:training_step", "--capacity-fraction",
+        0.5, "--out", out, "--time-limit", 0.5, "--starts", 1, "--at-least", "heuristic",
+    )  # fmt: skip
+    program = read_program(tmp_path / "plan.program.json")
+    check_plan(program, read_plan(out), "plan.json")
+    assert out.with_suffix(".png").stat().st_size > 1000
+    assert "<rect" in out.with_suffix(".html").read_text()
+    assert "this plan" in capsys.readouterr().out
 
 
 def test_games_by_the_beam(shop):
