@@ -21,19 +21,19 @@ from planning.model import Evaluation
 class States(Protocol):
     """States of a game by number: those of a `StateTree`, or of several."""
 
-    def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
+    def step(self, parent: Int[np.ndarray, "M"], action: Int[np.ndarray, "M"], /) -> Int[np.ndarray, "M"]:
         """The states that one legal action each leads to."""
         ...
 
-    def total(self, node: Int[np.ndarray, "M"]) -> Float[np.ndarray, "M"]:
+    def total(self, node: Int[np.ndarray, "M"], /) -> Float[np.ndarray, "M"]:
         """Return from the start to each state."""
         ...
 
-    def is_done(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M"]:
+    def is_done(self, node: Int[np.ndarray, "M"], /) -> Bool[np.ndarray, "M"]:
         """Whether the game is over in each state."""
         ...
 
-    def legal_mask(self, node: Int[np.ndarray, "M"]) -> Bool[np.ndarray, "M A"]:
+    def legal_mask(self, node: Int[np.ndarray, "M"], /) -> Bool[np.ndarray, "M A"]:
         """What is legal in each state."""
         ...
 
