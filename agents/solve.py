@@ -32,7 +32,7 @@ from agents.solving.race import Improvement, race
 from agents.solving.report import improvement_line, table
 from agents.solving.task import Task
 from datasets.errors import UserError, run_command
-from datasets.programs import load_program
+from datasets.programs import load_program, peak_bytes
 
 WORTH_TELLING = 0.002
 """Share by which a plan must be better than the one told of last, lest a search fill the screen."""
@@ -142,6 +142,12 @@ def program_of(command: MemoryMapping) -> Program:
     if large:
         named = ", ".join(f"buffers[{index}] ({program.buffers[index].name})" for index in large[:3])
         print(f"larger than fast memory, so in slow memory: {named}{', ...' if len(large) > 3 else ''}")
+    peak = peak_bytes(program)
+    if peak <= capacity:
+        print(
+            f"all {peak:,} bytes alive at once fit into the {capacity:,} of fast memory, so there is little "
+            "to decide; a smaller --hardware or --capacity-fraction 0.25 makes it tight"
+        )
     return program
 
 

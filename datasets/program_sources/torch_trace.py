@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,9 @@ def trace_program(target: str, hardware: Hardware) -> Program:
         traced = make_fx(function, tracing_mode="fake")(*inputs)
     except Exception as error:
         raise UserError(f"{target}: cannot be traced ({type(error).__name__}: {error})") from error
+    placeholders = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    for node, name in zip(placeholders, _input_names(function), strict=False):
+        node._rename(name)
     return program_of_graph(traced, target.replace(":", "."), hardware)
 
 
@@ -135,6 +140,18 @@ class _Builder:
 
     def _find(self, tensor: torch.Tensor) -> int | None:
         return self._buffer_of.get(tensor.untyped_storage()._cdata)
+
+
+def _input_names(function: Callable) -> Iterator[str]:
+    """What a function calls its inputs, without end if it takes any number; none if it does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            yield from (f"{parameter.name}_{place}" for place in count())
+        yield parameter.name
 
 
 def _load(target: str) -> tuple[Callable, Sequence[torch.Tensor]]:

@@ -27,6 +27,9 @@ def layer():
         return hidden, hidden.t() @ hidden
     return step, [torch.randn(32, 64), torch.randn(64, 16)]
 
+def any_number():
+    return (lambda *weights: weights[0] @ weights[1]), [torch.randn(32, 32), torch.randn(32, 32)]
+
 def no_tuple():
     return 3
 
@@ -58,6 +61,7 @@ def test_a_layer_becomes_what_it_computes(module):
     inputs = [(32 * 64 * 4, "param", False), (64 * 16 * 4, "param", False)]
     # The transposed view has no buffer of its own.
     assert sizes == [*inputs, (2048, "temp", False), (2048, "temp", True), (16 * 16 * 4, "temp", True)]
+    assert [buffer.name for buffer in program.buffers[:2]] == ["x", "w"]
     product, activation, gram = program.instructions
     assert product.flops == 2 * 32 * 64 * 16
     assert [(access.buffer, access.num_bytes) for access in product.reads] == [(0, 8192), (1, 4096)]
@@ -127,6 +131,11 @@ def test_machines_are_found_by_name_and_by_file(tmp_path):
 def test_a_share_of_nothing_is_refused(module, tmp_path):
     with pytest.raises(UserError, match="capacity-fraction"):
         extract(TorchSource(f"{module}:layer", tmp_path / "p.json", capacity_fraction=0.0))
+
+
+def test_inputs_are_called_as_the_function_calls_them(module):
+    program = trace_program(f"{module}:any_number", TPU_V4I_LIKE)
+    assert [buffer.name for buffer in program.buffers[:2]] == ["weights_0", "weights_1"]
 
 
 def test_a_program_is_loaded_from_whatever_describes_it(module, tmp_path):
