@@ -22,7 +22,7 @@ from agents.games.memory.plans import Plan, Run, export_plan
 from agents.games.memory.program import Program
 from agents.games.memory.program_file import read_program
 from agents.games.memory.validator import check_plan, find_violations
-from agents.games.memory.validator_timing import planning_clock
+from agents.games.memory.validator_timing import access_bytes, planning_clock
 from benchmarks.game_tables import markdown
 from datasets.errors import UserError, run_command
 
@@ -175,9 +175,13 @@ def serve_twice(program: Program, plan: Plan, random: np.random.Generator) -> Pl
 
 
 def another_buffer(program: Program, plan: Plan, random: np.random.Generator) -> Plan | None:
-    """Give a run's block to another buffer."""
+    """Give a block to another buffer, unless the same instructions use that one in the same way."""
     index = _pick(plan, random, lambda run: True)
-    other = (plan.runs[index].buffer + 1 + int(random.integers(3))) % len(program.buffers)
+    run = plan.runs[index]
+    other = (run.buffer + 1 + int(random.integers(3))) % len(program.buffers)
+    bytes_of = access_bytes(program)
+    if all(bytes_of.get((*use, other)) == bytes_of[*use, run.buffer] for use in run.accesses):
+        return None
     return _swap(plan, index, buffer=other)
 
 
@@ -226,8 +230,7 @@ def main() -> None:
     if not paths:
         raise UserError(f"{config.programs}: no programs (*.json) in this folder; give another one")
     totals: dict[str, Counter[str]] = {mutate.__name__: Counter() for mutate in MUTATIONS}
-    for path in paths:
-        program = read_program(path)
+    for program in sorted(map(read_program, paths), key=lambda one: len(one.buffers)):
         counts = mutate_plans(program, config.mutants, np.random.default_rng(config.seed))
         for name, count in counts.items():
             totals[name].update(count)
