@@ -20,7 +20,7 @@ from agents.games.memory.programs import packaged_programs
 from agents.games.packing import instance as packing
 from agents.search_agent.games import SearchGame
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
-from agents.search_agent.memory_mapping import varied_programs
+from agents.search_agent.memory_mapping import MemorySearchGame, random_programs, varied_programs
 from agents.search_agent.packing import PackingSearchGame, random_packings
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import train_search
@@ -35,7 +35,7 @@ NUM_RANDOM = 400
 def main() -> None:
     """Read the command line and train."""
     config = tyro.cli(SearchTrainConfig, description=__doc__)
-    train_search(config, training_games(config))
+    train_search(config, training_games(config), held_out_games(config))
 
 
 def training_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
@@ -45,13 +45,29 @@ def training_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
         UserError: a file cannot be read.
     """
     if config.game == "memory-mapping":
-        programs = [read_program(path) for path in config.instances] or packaged_programs()
+        programs = [read_program(path) for path in config.instances]
+        if not programs:
+            packaged = packaged_programs()
+            programs = [*packaged, *random_programs(NUM_VARIED - len(packaged), config.seed)]
         return varied_programs(programs, NUM_VARIED, config.seed)
     if config.game == "packing":
         packings = [packing.read_instance(path) for path in config.instances]
         return [PackingSearchGame(one) for one in packings or random_packings(NUM_RANDOM, config.seed)]
     shops = [jobshop.read_instance(path) for path in config.instances]
     return [JobShopSearchGame(one) for one in shops or random_shops(NUM_RANDOM, config.seed)]
+
+
+def held_out_games(config: SearchTrainConfig) -> Sequence[SearchGame]:
+    """The instances that a run only looks at.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if config.game == "memory-mapping":
+        return [MemorySearchGame(read_program(path)) for path in config.held_out]
+    if config.game == "packing":
+        return [PackingSearchGame(packing.read_instance(path)) for path in config.held_out]
+    return [JobShopSearchGame(jobshop.read_instance(path)) for path in config.held_out]
 
 
 if __name__ == "__main__":

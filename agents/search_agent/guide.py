@@ -53,7 +53,8 @@ class NetworkGuide:
         latent = network.represent(ObservationTensors.of(observation, network.device))
         logits, value = network.predict(latent)
         self._positions = positions.copy()
-        self._values = network.expectation(value).cpu().numpy().astype(np.float64) * self._game.unit
+        correction = network.expectation(value).cpu().numpy().astype(np.float64)
+        self._values = (observation.estimate + correction) * self._game.unit
         self._logits = logits.cpu().numpy().astype(np.float64)
         if not self._use_policy:
             self._logits = np.zeros_like(self._logits)

@@ -26,7 +26,7 @@ class SearchLoss:
     policy: Float[Tensor, ""]
     """Against the improved policy."""
     value: Float[Tensor, ""]
-    """Against the return of the game."""
+    """Against the return of the game less its estimate, from which later places take the rewards since."""
     reward: Float[Tensor, ""]
     """Of the learned dynamics; 0 if none are learned."""
     value_error: Float[Tensor, ""]
@@ -43,6 +43,7 @@ def search_loss(network: SearchNetwork, sample: Sample, *, value_weight: float =
     policy_target = torch.from_numpy(sample.policy).float().to(device)
     returns = torch.from_numpy(sample.returns).float().to(device)
     rewards = torch.from_numpy(sample.rewards).float().to(device)
+    estimate = torch.from_numpy(sample.observation.estimate).float().to(device)
     going = torch.from_numpy(sample.going).to(device)
     actions = torch.from_numpy(sample.actions).to(device)
     unroll = actions.shape[1]
@@ -62,10 +63,13 @@ def search_loss(network: SearchNetwork, sample: Sample, *, value_weight: float =
         here = going[:, place]
         logits, value_logits = network.predict(latent)
         policy = policy + weight * _mean(_cross_entropy(logits, policy_target[:, place]), here)
-        target = two_hot(returns[:, place], network.support)
+        correction = returns[:, place] - estimate
+        target = two_hot(correction, network.support)
         value = value + weight * _mean(_cross_entropy(value_logits, target), here)
         if place == 0:
-            error = _mean((network.expectation(value_logits) - returns[:, 0]).abs(), here).detach()
+            error = _mean((network.expectation(value_logits) - correction).abs(), here).detach()
+        if place < unroll:
+            estimate = estimate - rewards[:, place]
     return SearchLoss(policy + value_weight * value + reward, policy, value, reward, error)
 
 

@@ -12,18 +12,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from agents.games.guides import Guide
+from agents.games.memory.advice import Advice, advise, sparing_game
 from agents.games.memory.features import TIME_BINS, WINDOW, FeatureExtractor, Features
 from agents.games.memory.game import MemoryGame
+from agents.games.memory.hardware import TPU_V4I_LIKE
 from agents.games.memory.heuristics import CLOCKS, Solution
+from agents.games.memory.outlook import Outlook
 from agents.games.memory.planning import StatePlanningModel
 from agents.games.memory.program import Program
 from agents.games.memory.rules import NUM_ACTIONS
 from agents.games.memory.tree import StateTree
 from agents.search_agent.observation import Observation, observe
+from datasets.program_sources.random_models import random_model
+from datasets.program_sources.torch_trace import trace_function
+from datasets.programs import with_capacity
 
 TREE_SHIFT = 32
-RETURN_RANGE = (-0.5, 1.0)
-"""A game returns the share of the all-slow time that its plan saves; waiting for copies may cost some."""
+RETURN_RANGE = (-0.5, 0.5)
+"""How far a game's return, a share of the all-slow time, is from what `Outlook` estimates."""
 
 
 class MemorySearchGame:
@@ -34,13 +40,14 @@ class MemorySearchGame:
     unit = 1.0
 
     def __init__(self, program: Program, clock_lambda: float = 1.0) -> None:
-        self.game = MemoryGame(program, clock_lambda)
+        self.advice = advise(program, clock_lambda)
+        self.game = sparing_game(program, clock_lambda, self.advice)
         self.name = program.name
         self.start(1)
 
     def start(self, count: int) -> np.ndarray:
         """Nothing decided yet, `count` times; what was found out before is forgotten."""
-        self.forest = Forest(self.game, count)
+        self.forest = Forest(self.game, count, self.advice)
         return self.forest.roots()
 
     def observe(self, positions: np.ndarray) -> Observation:
@@ -49,14 +56,16 @@ class MemorySearchGame:
         rows, shown, numbers = seen.accesses.shape
         current = seen.accesses[:, 0]
         one_hot = np.broadcast_to(np.eye(NUM_ACTIONS, dtype=np.float32), (rows, NUM_ACTIONS, NUM_ACTIONS))
-        actions = np.concatenate([one_hot, np.repeat(current[:, None], NUM_ACTIONS, axis=1)], axis=-1)
+        repeated = np.repeat(current[:, None], NUM_ACTIONS, axis=1)
+        actions = np.concatenate([one_hot, seen.consequences, repeated], axis=-1)
         when = np.broadcast_to(np.linspace(-WINDOW, WINDOW, TIME_BINS, dtype=np.float32), seen.lane.shape)
         bins = np.concatenate([np.swapaxes(seen.image, 1, 2), seen.lane[..., None], when[..., None]], axis=-1)
         context = np.zeros((rows, shown + TIME_BINS, numbers + bins.shape[-1]), dtype=np.float32)
         context[:, :shown, :numbers] = seen.accesses
         context[:, shown:, numbers:] = bins
         overall = np.concatenate([seen.overall, current, seen.actions.reshape(rows, -1)], axis=-1)
-        return observe(overall, actions, context, self.legal_mask(positions))
+        estimate = self.forest.outlook(positions)
+        return observe(overall, actions, context, self.legal_mask(positions), estimate)
 
     def legal_mask(self, positions: np.ndarray) -> Bool[np.ndarray, "B A"]:
         """Drop, keep and copy."""
@@ -68,6 +77,10 @@ class MemorySearchGame:
         """Decide one access each, and whatever follows by force."""
         after = self.forest.step(positions, actions)
         return after, self.forest.total(after) - self.forest.total(positions), self.forest.is_done(after)
+
+    def access(self, positions: np.ndarray) -> Int[np.ndarray, " B"]:
+        """The access that each position has to decide."""
+        return self.forest.access(positions)
 
     def model(self, guide: Guide | None) -> StatePlanningModel:
         """The exact rules, in the forest of positions itself."""
@@ -92,9 +105,11 @@ class Forest:
     from their first move on are kept apart. A handle is a tree's number and, below it, the state's.
     """
 
-    def __init__(self, game: MemoryGame, count: int) -> None:
+    def __init__(self, game: MemoryGame, count: int, advice: Advice | None = None) -> None:
+        advice = advice or advise(game.program, game.clock_lambda)
         self._trees = [StateTree(game) for _ in range(count)]
-        self._extract = [FeatureExtractor(tree) for tree in self._trees]
+        self._extract = [FeatureExtractor(tree, advice) for tree in self._trees]
+        self._outlook = [Outlook(tree, advice) for tree in self._trees]
 
     def roots(self) -> Int[np.ndarray, " B"]:
         """The start in each tree."""
@@ -114,6 +129,17 @@ class Forest:
     def is_done(self, handles: np.ndarray) -> Bool[np.ndarray, " B"]:
         """Whether each game is over."""
         return self._gather(handles, np.empty(len(handles), dtype=np.bool_), StateTree.is_done)
+
+    def access(self, handles: np.ndarray) -> Int[np.ndarray, " B"]:
+        """The access to decide in each state."""
+        return self._gather(handles, np.empty(len(handles), dtype=np.int64), StateTree.access)
+
+    def outlook(self, handles: np.ndarray) -> Float[np.ndarray, " B"]:
+        """What is still to be saved in each state, by `outlook`."""
+        out = np.empty(len(handles))
+        for number, rows, nodes in self._by_tree(handles):
+            out[rows] = self._outlook[number](nodes)
+        return out
 
     def legal_mask(self, handles: np.ndarray) -> Bool[np.ndarray, "B A"]:
         """What is legal in each state."""
@@ -148,9 +174,13 @@ class Forest:
 
 
 def varied_programs(programs: Sequence[Program], count: int, seed: int) -> list[MemorySearchGame]:
-    """Games to learn from: programs under all clocks, with more or less fast memory and bandwidth."""
-    games = []
-    for number in range(count):
+    """Games to learn from: programs under all clocks, with more or less fast memory and bandwidth.
+
+    Draws in which nothing is left to decide, as nothing fits, are passed over.
+    """
+    games, number = [], -1
+    while len(games) < count:
+        number += 1
         random = np.random.default_rng((seed, number))
         program = programs[number % len(programs)]
         hardware = program.hardware
@@ -161,5 +191,18 @@ def varied_programs(programs: Sequence[Program], count: int, seed: int) -> list[
             bw_dma=hardware.bw_dma * 2.0 ** random.uniform(-1, 1),
         )
         clock = CLOCKS[int(random.integers(len(CLOCKS)))]
-        games.append(MemorySearchGame(replace(program, hardware=varied), clock))
+        game = MemorySearchGame(replace(program, hardware=varied), clock)
+        if game.legal_mask(game.start(1)).any():
+            games.append(game)
     return games
+
+
+def random_programs(count: int, seed: int) -> list[Program]:
+    """Programs of small networks drawn at random, a tenth to half of which fits into fast memory at once."""
+    programs = []
+    for number in range(count):
+        kind, (function, inputs) = random_model(seed + number)
+        program = trace_function(function, inputs, f"{kind}-{number}", TPU_V4I_LIKE)
+        share = np.random.default_rng((seed, number)).uniform(0.1, 0.5)
+        programs.append(with_capacity(program, float(share)))
+    return programs

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Observation:
     """False where an action only fills up."""
     context_mask: Bool[np.ndarray, "B S"]
     """The same for the context."""
+    estimate: Float64[np.ndarray, " B"]
+    """A cheap estimate of the return from here on, in units of the instance; the value corrects it."""
 
     def __len__(self) -> int:
         return len(self.overall)
@@ -41,6 +43,7 @@ class Observation:
             self.legal_mask[chosen],
             self.action_mask[chosen],
             self.context_mask[chosen],
+            self.estimate[chosen],
         )
 
 
@@ -49,8 +52,9 @@ def observe(
     actions: Float32[np.ndarray, "B A F"],
     context: Float32[np.ndarray, "B S E"],
     legal_mask: Bool[np.ndarray, "B A"],
+    estimate: Float64[np.ndarray, " B"] | None = None,
 ) -> Observation:
-    """Positions of one instance: nothing is filled up."""
+    """Positions of one instance: nothing is filled up. Without an estimate the value is all the network's."""
     return Observation(
         overall,
         actions,
@@ -58,6 +62,7 @@ def observe(
         legal_mask,
         np.ones(actions.shape[:2], dtype=np.bool_),
         np.ones(context.shape[:2], dtype=np.bool_),
+        np.zeros(len(overall)) if estimate is None else estimate,
     )
 
 
@@ -80,6 +85,7 @@ def stack(parts: Sequence[Observation]) -> Observation:
                 _filled(part.legal_mask, num_actions),
                 _filled(part.action_mask, num_actions),
                 _filled(part.context_mask, num_context),
+                part.estimate,
             )
             for part in parts
         ]

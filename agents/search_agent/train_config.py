@@ -35,6 +35,8 @@ class SearchTrainConfig:
     """Stop, with a checkpoint, after so many iterations of this invocation; --resume goes on."""
     games_per_iteration: int = 8
     """Games played side by side on one instance in each round."""
+    demonstrations: int = 0
+    """Rounds at the start that learn from a game found by local search, not from own play."""
     play: PlayConfig = PlayConfig()
     """How moves are chosen."""
     unroll: int = 0
@@ -51,6 +53,10 @@ class SearchTrainConfig:
     """Of AdamW, falling to 0 along half a cosine."""
     width: int = 64
     """Width of the network."""
+    held_out: tuple[str, ...] = ()
+    """Files of instances that are only played, by the policy alone, to see what was learned."""
+    held_out_every: int = 20
+    """Rounds between these plays."""
     save_every: int = 20
     """Rounds between checkpoints; the last one always ends with one."""
     release: Path | None = None
@@ -65,7 +71,16 @@ class SearchTrainConfig:
     def __post_init__(self) -> None:
         if self.play.dynamics == "learned" and self.unroll < 1:
             raise UserError("unroll is 0, so no dynamics are trained to play by; give --unroll 5")
-        for name in ("iterations", "games_per_iteration", "batch_size", "replay_positions", "save_every"):
+        if self.demonstrations and self.game != "memory-mapping":
+            raise UserError(f"demonstrations: there are none of {self.game}; leave the option out")
+        for name in (
+            "iterations",
+            "games_per_iteration",
+            "batch_size",
+            "replay_positions",
+            "held_out_every",
+            "save_every",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
 

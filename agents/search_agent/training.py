@@ -19,9 +19,12 @@ from tqdm import tqdm
 
 from agents.search_agent.actors import play_round
 from agents.search_agent.checkpoint import SearchCheckpoint, load_search_checkpoint, save_search_checkpoint
+from agents.search_agent.demonstration import demonstrate
 from agents.search_agent.games import SearchGame
 from agents.search_agent.losses import search_loss
+from agents.search_agent.memory_mapping import MemorySearchGame
 from agents.search_agent.network import SearchNetwork, SearchNetworkConfig
+from agents.search_agent.policy_play import play_policy
 from agents.search_agent.replay import Replay
 from agents.search_agent.self_play import Episode, choose, planning_model
 from agents.search_agent.train_config import SearchTrainConfig
@@ -33,8 +36,10 @@ REANALYSED_AT_ONCE = 64
 """Positions of an episode that are searched in one batch."""
 
 
-def train_search(config: SearchTrainConfig, games: Sequence[SearchGame]) -> SearchNetwork:
-    """Train on instances, one of them in each iteration, in turns.
+def train_search(
+    config: SearchTrainConfig, games: Sequence[SearchGame], held_out: Sequence[SearchGame] = ()
+) -> SearchNetwork:
+    """Train on instances, one of them in each iteration, in turns; look now and then how others go.
 
     Raises:
         UserError: the run exists and is not resumed, a bad checkpoint, a non-finite loss, a full disk.
@@ -52,6 +57,8 @@ def train_search(config: SearchTrainConfig, games: Sequence[SearchGame]) -> Sear
             place = game_of(step, len(games), config.seed)
             scalars = iterate(config, games, place, network, optimizer, replay, step)
             scalars["seconds"] = time.perf_counter() - started
+            if step + 1 == last or (step + 1) % config.held_out_every == 0:
+                scalars |= play_held_out(held_out, network)
             for name, value in scalars.items():
                 writer.add_scalar(name, value, step)
             bar.set_postfix(
@@ -128,9 +135,13 @@ def iterate(
     network.eval()
     seed = int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0])
     game = games[place]
-    executor = find_executor(config.workers, config.ray)
-    count = config.games_per_iteration
-    episodes = play_round(executor, game, network, config.play, count=count, seed=seed)
+    if step < config.demonstrations:
+        assert isinstance(game, MemorySearchGame), "only this game has demonstrations"
+        episodes = [demonstrate(game, seed)]
+    else:
+        executor = find_executor(config.workers, config.ray)
+        count = config.games_per_iteration
+        episodes = play_round(executor, game, network, config.play, count=count, seed=seed)
     replay.add(place, episodes)
     for number, held, episode in replay.oldest(config.reanalysed, first=step * config.reanalysed):
         replay.renew(number, reanalyse(games[held], network, config, episode, seed))
@@ -141,6 +152,16 @@ def iterate(
         "replay/positions": float(len(replay)),
     }
     return scalars | learn(config, network, optimizer, replay, step)
+
+
+def play_held_out(games: Sequence[SearchGame], network: SearchNetwork) -> dict[str, float]:
+    """Scores of the likeliest moves on instances that are not learned from, and their mean."""
+    network.eval()
+    scores = {}
+    for game in games:
+        (_, total) = play_policy(game, network, [0.0], seed=0)[0]
+        scores[f"held_out/{game.name}"] = game.score(total)
+    return scores | {"held_out/mean": float(np.mean(list(scores.values())))} if scores else {}
 
 
 def reanalyse(

@@ -41,14 +41,25 @@ def trace_program(target: str, hardware: Hardware) -> Program:
         UserError: there is no such function, or it does not return a callable and tensors.
     """
     function, inputs = _load(target)
+    return trace_function(function, inputs, target, hardware)
+
+
+def trace_function(
+    function: Callable, inputs: Sequence[torch.Tensor], name: str, hardware: Hardware
+) -> Program:
+    """Trace a callable on its inputs and lay its operations out as a program.
+
+    Raises:
+        UserError: it cannot be traced.
+    """
     try:
         traced = make_fx(function, tracing_mode="fake")(*inputs)
     except Exception as error:
-        raise UserError(f"{target}: cannot be traced ({type(error).__name__}: {error})") from error
+        raise UserError(f"{name}: cannot be traced ({type(error).__name__}: {error})") from error
     placeholders = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    for node, name in zip(placeholders, _input_names(function), strict=False):
-        node._rename(name)
-    return program_of_graph(traced, target.replace(":", "."), hardware)
+    for node, input_name in zip(placeholders, _input_names(function), strict=False):
+        node._rename(input_name)
+    return program_of_graph(traced, name.replace(":", "."), hardware)
 
 
 def program_of_graph(traced: GraphModule, name: str, hardware: Hardware) -> Program:

@@ -19,12 +19,15 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.games.memory.compiled import kernel, part
-from agents.games.memory.tables import COPY_TIME, IS_STORED, NEVER, Tables
+from agents.games.memory.tables import COPY_TIME, FIRST, IS_STORED, NEVER, Tables
 
 NONE = -1
 
 # Places of single numbers in `words`. The length of the log is the one that is not itself noted in it.
-POSITION, BLOCKS, COPIES, FIRST_COPY, SAVED, HASH_ONE, HASH_TWO, LOG_SIZE, SINGLES = range(9)
+POSITION, BLOCKS, COPIES, FIRST_COPY, SAVED, HARM, HASH_ONE, HASH_TWO, LOG_SIZE, SINGLES = range(10)
+
+PICOSECONDS = 1e12
+"""Unit of `SAVED` and `HARM`, what was saved and what the sparing rule had to give up."""
 
 # What a unit that is decided at once has been told.
 UNDECIDED, FAST, SLOW = range(3)
@@ -46,6 +49,8 @@ class Book(NamedTuple):
     """int64 [N, 3] place, old and new value of each write."""
     keys: np.ndarray
     """int64, scratch for sorting what lies in the way."""
+    live: np.ndarray
+    """int64 [U], scratch for the units whose runs could go on."""
     block_unit: int
     """Whose block it is."""
     block_offset: int
@@ -82,6 +87,10 @@ class Book(NamedTuple):
     """The copy that wrote the unit back, or `NONE`."""
     unit_decision: int
     """`UNDECIDED`, or what the unit as a whole was told; `SLOW` also after a dead end."""
+    unit_next: int
+    """The unit's next access to be decided, `NONE` after the last."""
+    unit_lost: int
+    """The run whose room another block has taken, so that it cannot go on; noted by the sparing rule."""
     access_block: int
     """The block that an access is served from, or `NONE`."""
     access_action: int
@@ -137,6 +146,7 @@ def new_book(tables: Tables, log_entries: int = 1 << 16) -> Book:
         words=np.full(total, NONE),
         log=np.empty((log_entries, 3), dtype=np.int64),
         keys=np.empty(blocks + 1, dtype=np.int64),
+        live=np.empty(units, dtype=np.int64),
         **places,
     )
     clear(book, tables)
@@ -152,6 +162,8 @@ def clear(book, tables):
     for unit in range(len(tables.unit)):
         words[book.unit_decision + unit] = UNDECIDED
         words[book.unit_stored + unit] = 0 if tables.unit[unit, IS_STORED] else NEVER
+        first = tables.unit[unit, FIRST]
+        words[book.unit_next + unit] = first if first < len(tables.access) else NONE
     words[:SINGLES] = 0
     words[FIRST_COPY] = NONE
 

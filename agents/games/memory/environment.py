@@ -9,8 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from agents.games.memory.advice import advise, sparing_game
 from agents.games.memory.features import (
     ACCESS_FEATURES,
+    ACTION_FEATURES,
     GLOBAL_FEATURES,
     OFFSET_BINS,
     PAST_ACTIONS,
@@ -34,21 +36,28 @@ class MemoryEnvironment(gymnasium.Env):
     as the clock plans them; the last one puts the sum right to what the simulator finds.
     """
 
-    def __init__(self, program: Program, clock_lambda: float = 1.0) -> None:
+    def __init__(self, program: Program, clock_lambda: float = 1.0, is_sparing: bool = False) -> None:
         """Set up a program.
 
         Args:
             program: what to map.
             clock_lambda: planning clock, in [0, 1].
+            is_sparing: choose offsets where least is lost of what could be kept, as the search agent plays,
+                not by best fit.
         """
-        self._tree = StateTree(MemoryGame(program, clock_lambda))
-        self._extract = FeatureExtractor(self._tree)
+        advice = advise(program, clock_lambda)
+        game = (
+            sparing_game(program, clock_lambda, advice) if is_sparing else MemoryGame(program, clock_lambda)
+        )
+        self._tree = StateTree(game)
+        self._extract = FeatureExtractor(self._tree, advice)
         self._line = [0]
         self.action_space = spaces.Discrete(NUM_ACTIONS)
         self.observation_space = spaces.Dict(
             {
                 "overall": _box(len(GLOBAL_FEATURES)),
                 "accesses": _box(SHOWN, len(ACCESS_FEATURES)),
+                "consequences": _box(NUM_ACTIONS, len(ACTION_FEATURES)),
                 "image": _box(OFFSET_BINS, TIME_BINS),
                 "lane": _box(TIME_BINS),
                 "actions": _box(PAST_ACTIONS, NUM_ACTIONS),

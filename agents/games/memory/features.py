@@ -1,10 +1,14 @@
 """What a network sees of a memory game: fixed-size float32 arrays for programs of any size (SPEC section 6).
 
-Letters: M states, K accesses shown (17), F numbers of an access, G of the state, H offset bins (32), W time
-bins (32), P actions shown (8).
+Letters: M states, K accesses shown (17), F numbers of an access, G of the state, A actions (3), C numbers of
+an action, H offset bins (32), W time bins (32), P actions shown (8).
 
 The unit of time is what it takes to fill fast memory by the copy engine, that of sizes is fast memory, that
 of savings a thousandth of the time with everything slow; what can be large is shown as log(1 + x).
+
+"Advised", "relaxation" and "rank" are from `advice`: what a heuristic would do, and what a plan without
+offsets would hold. "Its run can go on" and "lost by others" are known only with offsets by the sparing rule,
+else 0.
 """
 
 from __future__ import annotations
@@ -14,11 +18,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from agents.games.memory.advice import Advice, advise
 from agents.games.memory.blocks import blocks_between
-from agents.games.memory.book import FIRST_COPY, NONE, SAVED, UNDECIDED
+from agents.games.memory.book import (
+    FIRST_COPY,
+    HARM,
+    LOG_SIZE,
+    NONE,
+    PICOSECONDS,
+    SAVED,
+    UNDECIDED,
+    undo,
+)
 from agents.games.memory.compiled import kernel, part
 from agents.games.memory.nodes import ACCESS, MASK, move_to
-from agents.games.memory.rules import NUM_ACTIONS, PICOSECONDS
+from agents.games.memory.rules import COPY, NUM_ACTIONS, attempt
+from agents.games.memory.sparing import is_live
 from agents.games.memory.tables import (
     BYTES,
     COPY_TIME,
@@ -41,13 +56,26 @@ WINDOW = 2.0
 ACCESS_FEATURES = (
     "exists", "size", "share of the buffer", "is a write", "was in slow memory at the start", "is a group",
     "is an output", "may be in fast memory", "copy time", "saving", "uses left", "time to the next use",
+    "held to the next use by the relaxation", "held from the last use by the relaxation",
+    "rank of holding to the next use", "rank of holding from the last use",
+    "advised: drop", "advised: keep", "advised: copy",
     "time from the current access", "may still be anywhere", "is in a block", "is in slow memory",
+    "its run can go on",
 )  # fmt: skip
 GLOBAL_FEATURES = (
     "share of accesses done", "saved so far, share of all slow", "free at this time",
     "largest gap at this time", "copy engine busy in the window", "clock lambda",
     "drop is legal", "keep is legal", "copy is legal",
 )  # fmt: skip
+
+
+ACTION_FEATURES = (
+    "is legal", "is advised", "saves now", "lost by others", "saves more than others lose",
+    "books a write-back", "room taken before the use",
+)  # fmt: skip
+"""What an action does at once, found by taking it and taking it back."""
+STATIC = 19
+"""Leading `ACCESS_FEATURES` that are the same in all states."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +86,8 @@ class Features:
     """`GLOBAL_FEATURES`."""
     accesses: Float[np.ndarray, "M K F"]
     """`ACCESS_FEATURES` of the current access and the next ones."""
+    consequences: Float[np.ndarray, "M A C"]
+    """`ACTION_FEATURES` of each action."""
     image: Float[np.ndarray, "M H W"]
     """Share of each cell of fast memory (offset, time) that is taken; the current time is in the middle."""
     lane: Float[np.ndarray, "M W"]
@@ -69,12 +99,18 @@ class Features:
 class FeatureExtractor:
     """Features of the states of one tree."""
 
-    def __init__(self, tree: StateTree) -> None:
-        """Prepare what does not change while the program is played."""
+    def __init__(self, tree: StateTree, advice: Advice | None = None) -> None:
+        """Prepare what does not change while the program is played.
+
+        Args:
+            tree: the states.
+            advice: of the program under the game's clock, if it is at hand.
+        """
         self._tree = tree
+        self._advice = advice or advise(tree.game.program, tree.game.clock_lambda)
         hardware = tree.game.program.hardware
         self._time = hardware.fast_capacity / hardware.bw_dma * 1e9
-        self._static = _static_features(tree, self._time)
+        self._static = _static_features(tree, self._time, self._advice)
 
     def __call__(self, node: Int[np.ndarray, "M"]) -> Features:
         """Look at M states."""
@@ -82,28 +118,33 @@ class FeatureExtractor:
         features = Features(
             overall=np.zeros((count, len(GLOBAL_FEATURES)), dtype=np.float32),
             accesses=np.zeros((count, SHOWN, len(ACCESS_FEATURES)), dtype=np.float32),
+            consequences=np.zeros((count, NUM_ACTIONS, len(ACTION_FEATURES)), dtype=np.float32),
             image=np.zeros((count, OFFSET_BINS, TIME_BINS), dtype=np.float32),
             lane=np.zeros((count, TIME_BINS), dtype=np.float32),
             actions=np.zeros((count, PAST_ACTIONS, NUM_ACTIONS), dtype=np.float32),
         )
         game = self._tree.game
+        self._tree.make_room_to_look()
         _observe(
             self._tree.book, game.tables, self._tree.nodes, np.asarray(node, dtype=np.int64), self._static,
             self._time, game.all_slow_seconds, game.clock_lambda,
-            features.overall, features.accesses, features.image, features.lane, features.actions,
+            self._advice.action, features.overall, features.accesses, features.consequences, features.image,
+            features.lane, features.actions,
         )  # fmt: skip
         return features
 
 
-def _static_features(tree: StateTree, time: float) -> np.ndarray:
-    """The first twelve `ACCESS_FEATURES` of every access, float32."""
+def _static_features(tree: StateTree, time: float, advice: Advice) -> np.ndarray:
+    """The first `STATIC` `ACCESS_FEATURES` of every access, float32."""
     game = tree.game
     tables = game.tables
     access, unit = tables.access, tables.unit[tables.access[:, UNIT]]
     alignment = game.program.hardware.alignment
     following = access[:, NEXT]
     gap = tables.clock[access[np.maximum(following, 0), STEP]] - tables.clock[access[:, STEP] + 1]
-    uses = np.zeros(len(access))
+    uses, before = np.zeros(len(access)), np.full(len(access), NONE)
+    before[following[following != NONE]] = np.flatnonzero(following != NONE)
+    has_before, earlier = before != NONE, np.maximum(before, 0)
     for row in range(len(access) - 1, -1, -1):
         uses[row] = 0 if following[row] == NONE else uses[following[row]] + 1
     columns = [
@@ -119,14 +160,19 @@ def _static_features(tree: StateTree, time: float) -> np.ndarray:
         np.log1p(game.benefit / game.all_slow_seconds * 1e3),
         np.log1p(uses),
         np.where(following == NONE, 0, np.log1p(np.maximum(gap, 0) / time)),
+        advice.held,
+        has_before & advice.held[earlier],
+        advice.rank,
+        np.where(has_before, advice.rank[earlier], 0),
+        *(advice.action == action for action in range(NUM_ACTIONS)),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 @kernel
 def _observe(
-    book, tables, nodes, states, static, time, all_slow_seconds, clock_lambda, overall, accesses, image, lane,
-    actions,
+    book, tables, nodes, states, static, time, all_slow_seconds, clock_lambda, advised, overall, accesses,
+    consequences, image, lane, actions,
 ):  # fmt: skip
     for index in range(len(states)):
         if nodes.row[states[index], MASK] == 0:
@@ -135,6 +181,11 @@ def _observe(
         current = nodes.row[states[index], ACCESS]
         now = tables.clock[tables.access[current, STEP]]
         _look_at_accesses(book, tables, static, current, now, time, accesses[index])
+        unit_of_saving = PICOSECONDS * all_slow_seconds / 1e3
+        mask = nodes.row[states[index], MASK]
+        _look_at_actions(
+            book, tables, current, mask, advised[current], time, unit_of_saving, consequences[index]
+        )
         _paint(book, tables, now, time, image[index])
         busy = _fill_lane(book, now, time, lane[index])
         free, gap = _free_places(book, tables, now)
@@ -157,11 +208,39 @@ def _look_at_accesses(book, tables, static, current, now, time, rows):
     for index in range(min(SHOWN, len(tables.access) - current)):
         access = current + index
         unit = tables.access[access, UNIT]
-        rows[index, :12] = static[access]
-        rows[index, 12] = np.log1p((tables.clock[tables.access[access, STEP]] - now) / time)
-        rows[index, 13] = words[book.unit_decision + unit] == UNDECIDED
-        rows[index, 14] = words[book.unit_run + unit] != NONE
-        rows[index, 15] = words[book.unit_stored + unit] <= now
+        rows[index, :STATIC] = static[access]
+        rows[index, STATIC] = np.log1p((tables.clock[tables.access[access, STEP]] - now) / time)
+        rows[index, STATIC + 1] = words[book.unit_decision + unit] == UNDECIDED
+        rows[index, STATIC + 2] = words[book.unit_run + unit] != NONE
+        rows[index, STATIC + 3] = words[book.unit_stored + unit] <= now
+        rows[index, STATIC + 4] = tables.is_sparing and is_live(book, unit)
+
+
+@part
+def _look_at_actions(book, tables, access, mask, advised, time, unit_of_saving, rows):
+    """Take each legal action and take it back."""
+    words = book.words
+    unit = tables.access[access, UNIT]
+    for action in range(NUM_ACTIONS):
+        if not (mask >> action) & 1:
+            continue
+        mark, saved, harm = words[LOG_SIZE], words[SAVED], words[HARM]
+        back = words[book.unit_back + unit]
+        attempt(book, tables, access, action, NONE)
+        row = rows[action]
+        gain, loss = (words[SAVED] - saved) / unit_of_saving, (words[HARM] - harm) / unit_of_saving
+        row[0] = 1
+        row[1] = action == advised
+        row[2] = np.log1p(gain)
+        row[3] = np.log1p(loss)
+        row[4] = np.sign(gain - loss) * np.log1p(abs(gain - loss))
+        row[5] = words[book.unit_back + unit] != back
+        run = words[book.unit_run + unit]
+        if action == COPY and run != NONE:
+            row[6] = np.log1p(
+                (tables.clock[tables.access[access, STEP]] - words[book.block_start + run]) / time
+            )
+        undo(book, mark)
 
 
 @part

@@ -10,19 +10,23 @@ from jaxtyping import Float
 from agents.games.memory.book import Book, new_book
 from agents.games.memory.orders import score
 from agents.games.memory.program import Program
-from agents.games.memory.tables import BYTES, MULT, STEP, Tables, build_tables
+from agents.games.memory.tables import Tables, build_tables
 from datasets.errors import UserError
 
 
 class MemoryGame:
     """The memory-mapping game of one program. Letters: A accesses, T instructions."""
 
-    def __init__(self, program: Program, clock_lambda: float = 1.0) -> None:
+    def __init__(
+        self, program: Program, clock_lambda: float = 1.0, worth: Float[np.ndarray, "A"] | None = None
+    ) -> None:
         """Lay the program out.
 
         Args:
             program: a checked program.
             clock_lambda: planning clock of SPEC section 3, in [0, 1].
+            worth: put blocks where least of this is lost (`sparing`), in seconds of each access; None for
+                best fit.
 
         Raises:
             UserError: the clock is outside [0, 1].
@@ -31,7 +35,7 @@ class MemoryGame:
             raise UserError(f"clock_lambda {clock_lambda} is outside [0, 1]; 1 plans with everything slow")
         self.program = program
         self.clock_lambda = clock_lambda
-        self.tables: Tables = build_tables(program, clock_lambda)
+        self.tables: Tables = build_tables(program, clock_lambda, worth)
 
     def new_book(self, log_entries: int = 1 << 16) -> Book:
         """An empty plan whose log holds as many writes."""
@@ -47,17 +51,10 @@ class MemoryGame:
         """Time with everything in fast memory: no plan is faster."""
         return self._seconds(self.tables.step[:-1, 1])
 
-    @cached_property
+    @property
     def benefit(self) -> Float[np.ndarray, "A"]:
         """Seconds that each access would save if it alone were in fast memory, executions counted."""
-        steps = self.tables.access[:, STEP]
-        saved = [
-            self.program.instruction_seconds(step, 0) - self.program.instruction_seconds(step, num_bytes)
-            for step, num_bytes in zip(steps, self.tables.access[:, BYTES], strict=True)
-        ]
-        # Whether an access gains anything must not hang on the last bit of a difference.
-        saved = np.where(np.array(saved) > 1e-15, saved, 0.0)
-        return saved * self.tables.step[steps, MULT]
+        return self.tables.benefit
 
     def simulate(self, book: Book) -> float:
         """Seconds that a finished plan takes (SPEC section 7)."""

@@ -17,6 +17,7 @@ from agents.games.memory.book import (
     HASH_TWO,
     LOG_SIZE,
     NONE,
+    PICOSECONDS,
     POSITION,
     SAVED,
     SLOW,
@@ -26,6 +27,7 @@ from agents.games.memory.book import (
 )
 from agents.games.memory.compiled import part
 from agents.games.memory.copies import add_copy, earliest_slot, latest_slot
+from agents.games.memory.sparing import find_sparing_offset, note_lost
 from agents.games.memory.tables import (
     BYTES,
     COPY_TIME,
@@ -51,8 +53,6 @@ from agents.games.memory.tables import (
 DROP, KEEP, COPY = range(3)
 NUM_ACTIONS = 3
 ACTION_NAMES = ("drop", "keep", "copy")
-
-PICOSECONDS = 1e12
 
 
 @part
@@ -146,9 +146,15 @@ def take_block(book, tables, access, start, end, copy_length, look_ahead):
         The block, or `NONE` if there is no room.
     """
     unit = tables.access[access, UNIT]
-    offset = choose_offset(book, tables, access, start, end, look_ahead)
+    places = tables.unit[unit, PLACES]
+    if tables.is_sparing:
+        offset = find_sparing_offset(book, tables, unit, start, end, places)
+    else:
+        offset = choose_offset(book, tables, access, start, end, look_ahead)
     if offset == NONE:
         return NONE
+    if tables.is_sparing:
+        note_lost(book, tables, unit, offset, places)
     block = add_block(book, unit, offset, start, end, NONE)
     if copy_length > 0:
         write(book, book.block_copy + block, add_copy(book, start, copy_length, block))
@@ -295,6 +301,8 @@ def attempt(book, tables, access, action, look_ahead):
         )
     if done:
         write(book, POSITION, access + 1)
+        if tables.is_sparing:
+            write(book, book.unit_next + unit, tables.access[access, NEXT])
         write(book, book.access_action + access, action)
         if decision == SLOW and not tables.unit[unit, IS_GROUP] and tables.access[access, NEXT] == NONE:
             toggle(book, DROPPED_FACT, unit, 0, 0)

@@ -56,12 +56,18 @@ class Tables(NamedTuple):
     """int64 [T + 1] planned start of each instruction, and the end."""
     compute_seconds: np.ndarray
     """float64 [T] arithmetic of one execution of each instruction."""
+    benefit: np.ndarray
+    """float64 [A] seconds that each access alone would save in fast memory, executions counted."""
     seconds_per_slow_byte: float
     """1 / bandwidth of slow memory."""
     seconds_per_fast_byte: float
     """1 / bandwidth of fast memory."""
     capacity: int
     """Fast memory in multiples of the alignment."""
+    is_sparing: bool
+    """Whether blocks are put where they do least harm to what could be kept (`sparing`), not by best fit."""
+    worth: np.ndarray
+    """float64 [A] what the sparing rule holds against losing each access, in seconds."""
 
 
 def units_of(program: Program) -> list[tuple[int, ...]]:
@@ -96,28 +102,46 @@ def copy_nanoseconds(size: int, bandwidth: float) -> int:
     return max(1, int(np.ceil(size / bandwidth * 1e9)))
 
 
-def build_tables(program: Program, clock_lambda: float) -> Tables:
+def build_tables(program: Program, clock_lambda: float, worth: np.ndarray | None = None) -> Tables:
     """Lay a program out for the compiled rules.
 
     Args:
         program: a checked program.
         clock_lambda: planning clock, in [0, 1].
+        worth: float64 [A] see `Tables`; None for offsets by best fit.
     """
     units = units_of(program)
     unit_of = {buffer: unit for unit, members in enumerate(units) for buffer in members}
     clock = np.concatenate([[0], np.cumsum(planned_durations(program, clock_lambda))]).astype(np.int64)
     hardware = program.hardware
     accesses = _access_table(program, unit_of)
+    benefit = _benefit(program, accesses)
     return Tables(
         access=accesses,
         unit=_unit_table(program, units, unit_of, accesses),
         step=_step_table(program, clock),
         clock=clock,
         compute_seconds=np.array([entry.flops / hardware.peak_flops for entry in program.instructions]),
+        benefit=benefit,
         seconds_per_slow_byte=1 / hardware.bw_slow,
         seconds_per_fast_byte=1 / hardware.bw_fast,
         capacity=hardware.fast_capacity // hardware.alignment,
+        is_sparing=worth is not None,
+        worth=benefit if worth is None else worth,
     )
+
+
+def _benefit(program: Program, accesses: np.ndarray) -> np.ndarray:
+    """Seconds that each access would save if it alone were in fast memory, executions counted."""
+    saved = np.array(
+        [
+            program.instruction_seconds(step, 0) - program.instruction_seconds(step, num_bytes)
+            for step, num_bytes in accesses[:, [STEP, BYTES]].tolist()
+        ]
+    )
+    # Whether an access gains anything must not hang on the last bit of a difference.
+    saved = np.where(saved > 1e-15, saved, 0.0)
+    return saved * np.array([program.instructions[step].mult for step in accesses[:, STEP]])
 
 
 def _bytes(instruction: Instruction) -> int:

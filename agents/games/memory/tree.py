@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from agents.games.memory.book import LOG_SIZE, NONE, Book
+from agents.games.memory.book import LOG_SIZE, NONE, ROOM, Book
 from agents.games.memory.branching import expand, keep_first, visit
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.heuristics import Solution
@@ -91,6 +91,11 @@ class StateTree:
     def keep_first(self, count: int) -> None:
         """Forget all states but the first `count`, at least 1."""
         keep_first(self.book, self.nodes, count)
+
+    def make_room_to_look(self) -> None:
+        """Have room in the log for an action that is taken and taken back."""
+        while len(self.book.log) - self.book.words[LOG_SIZE] < ROOM:
+            self._lengthen_log()
 
     def _expand(self, parent: np.ndarray, action: np.ndarray) -> np.ndarray:
         reached = np.empty(len(parent), dtype=np.int64)
