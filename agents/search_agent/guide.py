@@ -11,6 +11,8 @@ from jaxtyping import Float
 
 from agents.search_agent.games import SearchGame
 from agents.search_agent.network import ObservationTensors, SearchNetwork
+from agents.search_agent.observation import Observation
+from datasets.errors import UserError
 
 
 class NetworkGuide:
@@ -50,6 +52,7 @@ class NetworkGuide:
             return
         observation = self._game.observe(positions)
         network = self._network
+        _check_sizes(network, observation)
         latent = network.represent(ObservationTensors.of(observation, network.device))
         logits, value = network.predict(latent)
         self._positions = positions.copy()
@@ -60,3 +63,17 @@ class NetworkGuide:
             self._logits = np.zeros_like(self._logits)
         if not self._use_value:
             self._values = np.zeros_like(self._values)
+
+
+def _check_sizes(network: SearchNetwork, observation: Observation) -> None:
+    """Refuse a network that learned from other features than the game has now."""
+    config = network.config
+    fits = (config.overall_features, config.action_features) == (
+        observation.overall.shape[-1],
+        observation.actions.shape[-1],
+    )
+    if not fits:
+        raise UserError(
+            "the network reads other features than this release of the game has; train it again, or use "
+            "the one that comes with the project"
+        )

@@ -49,11 +49,10 @@ class LatentModel:
             (max(64, 2 * len(observation)), network.config.width), device=network.device
         )
         self._root = np.empty(len(self._states), dtype=np.int64)
-        self._estimate = np.empty(len(self._states))
+        self._estimate = observation.estimate
         self._count = 0
         zeros = np.zeros(len(observation))
-        root = np.arange(len(observation))
-        return self._evaluate(self._roots, root, zeros, observation.estimate, observation.legal_mask)
+        return self._evaluate(self._roots, np.arange(len(observation)), zeros, observation.legal_mask)
 
     @torch.inference_mode()
     def step(self, parent: np.ndarray, action: np.ndarray) -> Evaluation:
@@ -67,21 +66,16 @@ class LatentModel:
         )
         after, reward = self._network.step(latent, torch.from_numpy(np.asarray(action, dtype=np.int64)))
         rewards = self._network.expectation(reward).cpu().numpy().astype(np.float64)
-        estimate = self._estimate[parent] - rewards
-        return self._evaluate(after, root, rewards, estimate, after.action_mask.cpu().numpy())
+        return self._evaluate(after, root, rewards, after.action_mask.cpu().numpy())
 
     def _evaluate(
-        self,
-        latent: Latent,
-        root: np.ndarray,
-        reward: np.ndarray,
-        estimate: np.ndarray,
-        legal_mask: np.ndarray,
+        self, latent: Latent, root: np.ndarray, reward: np.ndarray, legal_mask: np.ndarray
     ) -> Evaluation:
         logits, value = self._network.predict(latent)
-        values = estimate + self._network.expectation(value).cpu().numpy().astype(np.float64)
+        correction = self._network.expectation(value).cpu().numpy().astype(np.float64)
+        values = self._estimate[root] + correction
         return Evaluation(
-            node=self._keep(latent.state, root, estimate),
+            node=self._keep(latent.state, root),
             reward=reward,
             discount=np.ones(len(root)),
             value=values,
@@ -90,15 +84,13 @@ class LatentModel:
             legal_mask=legal_mask,
         )
 
-    def _keep(self, states: Tensor, root: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    def _keep(self, states: Tensor, root: np.ndarray) -> np.ndarray:
         stop = self._count + len(root)
         if stop > len(self._states):
             self._states = torch.cat([self._states, self._states.new_empty(stop, self._states.shape[1])])
             self._root = np.resize(self._root, len(self._states))
-            self._estimate = np.resize(self._estimate, len(self._states))
         handles = np.arange(self._count, stop)
         self._states[self._count : stop] = states
         self._root[self._count : stop] = root
-        self._estimate[self._count : stop] = estimate
         self._count = stop
         return handles

@@ -26,7 +26,7 @@ class SearchLoss:
     policy: Float[Tensor, ""]
     """Against the improved policy."""
     value: Float[Tensor, ""]
-    """Against the return of the game less its estimate, from which later places take the rewards since."""
+    """Against the return of the game less the estimate at the first place."""
     reward: Float[Tensor, ""]
     """Of the learned dynamics; 0 if none are learned."""
     value_error: Float[Tensor, ""]
@@ -68,8 +68,6 @@ def search_loss(network: SearchNetwork, sample: Sample, *, value_weight: float =
         value = value + weight * _mean(_cross_entropy(value_logits, target), here)
         if place == 0:
             error = _mean((network.expectation(value_logits) - correction).abs(), here).detach()
-        if place < unroll:
-            estimate = estimate - rewards[:, place]
     return SearchLoss(policy + value_weight * value + reward, policy, value, reward, error)
 
 

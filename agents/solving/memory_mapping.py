@@ -9,22 +9,18 @@ from pathlib import Path
 
 from agents.games.memory.drawing import draw_plan
 from agents.games.memory.game import MemoryGame
-from agents.games.memory.heuristics import CLOCKS, HEURISTICS, Solution
+from agents.games.memory.heuristics import HEURISTICS, Solution
 from agents.games.memory.improve import improve
 from agents.games.memory.page import write_page
 from agents.games.memory.plans import export_plan, write_plan
 from agents.games.memory.program import Program
 from agents.games.memory.validator import find_violations
 from agents.search_agent.checkpoint import load_search_checkpoint
-from agents.search_agent.memory_mapping import MemorySearchGame
-from agents.search_agent.self_play import PlayConfig, play
+from agents.solving.memory_playing import play_by_network
 from agents.solving.task import Baseline
 
 PLAYING_SHARE = 0.2
 """Share of the time in which the network plays; the rest is local search."""
-PLAY = PlayConfig(num_simulations=16, use_value=False)
-"""On programs larger than those learned from, the learned value is too coarse to tell actions apart."""
-GAMES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,10 @@ class MemoryMappingTask:
         return [Baseline(name, plan(self.program)) for name, plan in HEURISTICS.items()]
 
     def search(self, seed: int, seconds: float, found: Callable[[Solution], None]) -> None:
-        """Play with the network under all clocks in turns, then change the best recipes of the heuristics."""
+        """Play with the network under all clocks, then change the best recipes of the heuristics."""
         started = time.perf_counter()
         network = load_search_checkpoint(self.checkpoint).network
-        deadline, turn = started + PLAYING_SHARE * seconds, seed
-        while time.perf_counter() < deadline:
-            game = MemorySearchGame(self.program, CLOCKS[turn % len(CLOCKS)])
-            for episode in play(
-                game, network, PLAY, count=GAMES_AT_ONCE, seed=1000 * seed + turn, deadline=deadline
-            ):
-                found(game.solution(episode.actions))
-            turn += 1
+        play_by_network(self.program, network, PLAYING_SHARE * seconds, seed, found)
         found(improve(self.program, started + seconds - time.perf_counter(), seed=seed, report=found))
 
     def objective(self, plan: Solution) -> float:

@@ -1,5 +1,7 @@
 """The learned dynamics as a planning model."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -40,3 +42,14 @@ def test_search_takes_legal_actions(games, network, midgame):
     model = LatentModel(network, games[1].num_actions)
     result = gumbel_muzero(model, seen, num_simulations=12, seed=3)
     assert seen.legal_mask[np.arange(4), result.action].all()
+
+
+def test_values_stand_on_the_estimate_of_their_root(games, network, midgame):
+    seen = games[0].observe(midgame[0])
+    plain, lifted = LatentModel(network, games[0].num_actions), LatentModel(network, games[0].num_actions)
+    estimate = np.array([1.0, -2.0, 0.5, 3.0])
+    one, two = plain.root(seen), lifted.root(replace(seen, estimate=estimate))
+    np.testing.assert_allclose(two.value - one.value, estimate)
+    parents, actions = np.array([2, 0, 3]), np.zeros(3, dtype=np.int64)
+    first, second = plain.step(one.node[parents], actions), lifted.step(two.node[parents], actions)
+    np.testing.assert_allclose(second.value - first.value, estimate[parents])

@@ -8,7 +8,9 @@ import torch
 
 from agents.search_agent.checkpoint import load_search_checkpoint
 from agents.search_agent.job_shop import JobShopSearchGame, random_shops
-from agents.search_agent.self_play import PlayConfig
+from agents.search_agent.losses import search_loss
+from agents.search_agent.replay import Replay
+from agents.search_agent.self_play import PlayConfig, play
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import begin, learn, train_search
 from datasets.errors import UserError
@@ -98,3 +100,14 @@ def test_a_release_is_the_network_alone(tmp_path, games):
     assert not loaded.replay
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, loaded.network.state_dict()[name]), name
+
+
+def test_the_value_learns_what_the_estimate_leaves_over(games, network):
+    replay = Replay(1000)
+    replay.add(0, play(games[0], network, PlayConfig(num_simulations=2), count=2, seed=0))
+    sample = replay.sample(8, 2, np.random.default_rng(0))
+    shift = np.linspace(-1, 1, 8)
+    estimated = replace(sample, observation=replace(sample.observation, estimate=shift))
+    lifted = replace(estimated, returns=sample.returns + shift[:, None])
+    torch.testing.assert_close(search_loss(network, lifted).total, search_loss(network, sample).total)
+    assert search_loss(network, estimated).value != search_loss(network, sample).value
