@@ -26,11 +26,9 @@ from agents.games.memory.program_file import read_program
 from agents.games.memory.tree import StateTree
 from agents.games.memory.validator import check_plan
 from agents.search_agent.checkpoint import load_search_checkpoint
-from agents.search_agent.memory_mapping import MemorySearchGame
 from agents.search_agent.released import released_checkpoint
-from agents.search_agent.self_play import Episode
-from agents.solving.memory_mapping import GAMES_AT_ONCE, PLAY, MemoryMappingTask
-from agents.solving.playing import play_until
+from agents.solving.memory_mapping import MemoryMappingTask
+from agents.solving.memory_playing import play_by_network
 from benchmarks.game_comparison import GameConfig, compare, solved
 from benchmarks.game_tables import draw_bars, markdown, pick
 from datasets.errors import UserError
@@ -49,17 +47,11 @@ def by_local_search(program: Program, config: GameConfig) -> Solution:
 
 
 def by_agent(program: Program, config: GameConfig) -> Solution | None:
-    """The network's own games under all clocks in turns, in one process."""
-    deadline = time.perf_counter() + config.seconds
+    """The network's own games, in one process; each that is found is better than those before."""
     network = load_search_checkpoint(released_checkpoint("memory-mapping")).network
-    games = [MemorySearchGame(program, clock) for clock in CLOCKS]
-    best: list[Solution] = []
-
-    def ended(place: int, episode: Episode) -> None:
-        best[:] = [min([*best, games[place].solution(episode.actions)], key=lambda found: found.seconds)]
-
-    play_until(deadline, games, network, PLAY, seed=config.seed, found=ended, count=GAMES_AT_ONCE)
-    return best[0] if best else None
+    found: list[Solution] = []
+    play_by_network(program, network, config.seconds, config.seed, found.append)
+    return found[-1] if found else None
 
 
 def by_solve(program: Program, config: GameConfig) -> Solution | None:
