@@ -5,7 +5,8 @@
     python -m benchmarks.unseen_programs --extract runs/unseen            only write the six programs
 
 Prints the simulated time of every method in percent of that with everything in slow memory, and the geometric
-mean of its ratio to `tuned`. "Greedy" is one game of the policy's likeliest moves under each clock. "Agent"
+mean of its ratio to `tuned`. "Advice" follows the heuristic that the network sees, move by move, without
+network, under each clock. "Greedy" is one game of the policy's likeliest moves under each clock. "Agent"
 is the network alone, playing until the time is over. "Solve" is one start of `agents.solve`, whose playing is
 followed by local search. Every plan is checked by the validator.
 """
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import tyro
 
+from agents.games.memory.following import instead_of
 from agents.games.memory.hardware import TPU_V4I_LIKE
 from agents.games.memory.heuristics import CLOCKS, HEURISTICS, Solution
 from agents.games.memory.plans import export_plan
@@ -41,7 +43,7 @@ from datasets.files import replace_file
 from datasets.program_sources.torch_trace import trace_function
 from datasets.programs import with_capacity
 
-METHODS = ("xla-style", "tuned", "tuned-look-ahead", "greedy", "agent", "solve")
+METHODS = ("xla-style", "tuned", "tuned-look-ahead", "advice", "greedy", "agent", "solve")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def run(
     found: list[Solution] = []
     if method in HEURISTICS:
         return HEURISTICS[method](program)
+    if method == "advice":
+        return min((follow_advice(program, clock) for clock in CLOCKS), key=lambda plan: plan.seconds)
     if method == "greedy":
         return min((greedy(program, network, clock) for clock in CLOCKS), key=lambda plan: plan.seconds)
     search: Callable = (
@@ -126,6 +130,16 @@ def run(
     )
     search(found.append)
     return min(found, key=lambda plan: plan.seconds)
+
+
+def follow_advice(program: Program, clock_lambda: float) -> Solution:
+    """One game by the advice alone."""
+    game = MemorySearchGame(program, clock_lambda)
+    positions, actions = game.start(1), []
+    while (legal := game.legal_mask(positions)[0]).any():
+        actions.append(instead_of(int(game.advice.action[game.access(positions)[0]]), legal))
+        positions, _, _ = game.step(positions, np.array(actions[-1:]))
+    return game.solution(np.array(actions))
 
 
 def greedy(program: Program, network: SearchNetwork, clock_lambda: float) -> Solution:

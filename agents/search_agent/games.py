@@ -66,6 +66,11 @@ class SearchGame(Protocol):
         """Least and greatest return that instances of this game come to, in units of `unit`."""
         ...
 
+    @property
+    def value_share(self) -> float:
+        """Share of the network's value that a search in the exact rules adds to the positions' estimates."""
+        ...
+
     def score(self, total: float) -> float:
         """What a game of this total reward comes to, in the words of people: lower is better."""
         ...

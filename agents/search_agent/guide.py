@@ -57,7 +57,7 @@ class NetworkGuide:
         logits, value = network.predict(latent)
         self._positions = positions.copy()
         correction = network.expectation(value).cpu().numpy().astype(np.float64)
-        self._values = (observation.estimate + correction) * self._game.unit
+        self._values = (observation.estimate + self._game.value_share * correction) * self._game.unit
         self._logits = logits.cpu().numpy().astype(np.float64)
         if not self._use_policy:
             self._logits = np.zeros_like(self._logits)

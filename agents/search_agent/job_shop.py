@@ -23,6 +23,7 @@ class JobShopSearchGame:
     """`games.SearchGame` of one shop: dispatch operations, keep the makespan low."""
 
     return_range = RETURN_RANGE
+    value_share = 1.0
 
     def __init__(self, instance: JobShopInstance) -> None:
         self.instance = instance

@@ -31,11 +31,15 @@ TREE_SHIFT = 32
 RETURN_RANGE = (-0.5, 0.5)
 """How far a game's return, a share of the all-slow time, is from what `Outlook` estimates."""
 
+VALUE_SHARE = 0.0
+"""The error of the learned correction is larger than what a decision is worth, so it only blurs the estimate."""
+
 
 class MemorySearchGame:
     """`games.SearchGame` of one program under one clock. Positions are states of a `Forest`, int64 [B]."""
 
     return_range = RETURN_RANGE
+    value_share = VALUE_SHARE
     num_actions = NUM_ACTIONS
     unit = 1.0
 

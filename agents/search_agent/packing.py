@@ -23,6 +23,7 @@ class PackingSearchGame:
     """`games.SearchGame` of one instance: place buffers one on another, keep the peak low."""
 
     return_range = RETURN_RANGE
+    value_share = 1.0
 
     def __init__(self, instance: PackingInstance) -> None:
         self.instance = instance

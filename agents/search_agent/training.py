@@ -137,7 +137,7 @@ def iterate(
     game = games[place]
     if step < config.demonstrations:
         assert isinstance(game, MemorySearchGame), "only this game has demonstrations"
-        episodes = [demonstrate(game, seed)]
+        episodes = [demonstrate(game, network, seed)]
     else:
         executor = find_executor(config.workers, config.ray)
         count = config.games_per_iteration

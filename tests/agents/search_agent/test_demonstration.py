@@ -7,8 +7,10 @@ import torch
 from agents.games.memory.following import find_wishes
 from agents.games.memory.plans import export_plan
 from agents.games.memory.validator import find_violations
-from agents.search_agent.demonstration import SMOOTHING, demonstrate
+from agents.search_agent.demonstration import SMOOTHING, demonstrate, own_wishes
 from agents.search_agent.memory_mapping import MemorySearchGame, random_programs, varied_programs
+from agents.search_agent.network import SearchNetwork, SearchNetworkConfig
+from agents.search_agent.policy_play import play_policy
 from agents.search_agent.self_play import PlayConfig
 from agents.search_agent.train_config import SearchTrainConfig
 from agents.search_agent.training import train_search
@@ -16,9 +18,18 @@ from datasets.errors import UserError
 from tests.agents.games.memory.programs import random_program
 
 
+def fresh_network(game):
+    seen = game.observe(game.start(1))
+    config = SearchNetworkConfig(
+        seen.overall.shape[-1], seen.actions.shape[-1], seen.context.shape[-1], width=8
+    )
+    torch.manual_seed(0)
+    return SearchNetwork(config).eval()
+
+
 def test_a_demonstration_is_a_valid_game_and_repeats():
     game = MemorySearchGame(random_program(3), 0.5)
-    episode = demonstrate(game, 0)
+    episode = demonstrate(game, fresh_network(game), 0)
     solution = game.solution(episode.actions)
     assert not find_violations(game.game.program, export_plan(solution))
     assert game.score(episode.total) == pytest.approx(100 * solution.share)
@@ -26,7 +37,20 @@ def test_a_demonstration_is_a_valid_game_and_repeats():
     rows = np.arange(len(episode.actions))
     assert (episode.policy[rows, episode.actions] >= 1 - SMOOTHING).all()
     assert (episode.policy[~episode.observation.legal_mask] == 0).all()
-    np.testing.assert_array_equal(demonstrate(game, 0).actions, episode.actions)
+    np.testing.assert_array_equal(demonstrate(game, fresh_network(game), 0).actions, episode.actions)
+
+
+def test_the_networks_own_game_is_repeated_by_its_wishes():
+    game = MemorySearchGame(random_program(2), 1.0)
+    network = fresh_network(game)
+    ((actions, total),) = play_policy(game, network, [0.0], seed=0)
+    wishes = own_wishes(game, network)
+    positions = game.start(1)
+    for action in actions:
+        assert wishes[game.access(positions)[0]] == action
+        positions, _, _ = game.step(positions, np.array([action]))
+    assert game.forest.is_done(positions).all()
+    assert total > 0
 
 
 def test_it_is_no_worse_than_the_advice_on_the_whole():
@@ -34,7 +58,9 @@ def test_it_is_no_worse_than_the_advice_on_the_whole():
     for seed in range(4):
         game = MemorySearchGame(random_program(seed), 1.0)
         _, seconds = find_wishes(game.game, game.advice.action, 0, 0)
-        better.append(seconds / game.game.all_slow_seconds - (1 - demonstrate(game, 0).total))
+        better.append(
+            seconds / game.game.all_slow_seconds - (1 - demonstrate(game, fresh_network(game), 0).total)
+        )
     assert np.mean(better) > 0
 
 
