@@ -32,7 +32,7 @@ RETURN_RANGE = (-0.5, 0.5)
 """How far a game's return, a share of the all-slow time, is from what `Outlook` estimates."""
 
 VALUE_SHARE = 0.0
-"""The error of the learned correction is larger than what a decision is worth, so it only blurs the estimate."""
+"""The learned correction errs by more than a decision is worth, so it only blurs the estimate."""
 
 
 class MemorySearchGame:

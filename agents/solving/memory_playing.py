@@ -43,11 +43,11 @@ def play_by_network(
     games: dict[float, MemorySearchGame] = {}
     while time.perf_counter() < deadline:
         if turn < len(CLOCKS):
-            clock, temperatures = CLOCKS[(turn + seed) % len(CLOCKS)], TEMPERATURES
+            clock, temperatures = CLOCKS[(turn + seed) % len(CLOCKS)], list(TEMPERATURES)
             games[clock] = MemorySearchGame(program, clock)
         else:
             clock = sorted(best, key=lambda one: best[one])[turn % min(KEPT_CLOCKS, len(best))]
-            temperatures = np.random.default_rng((seed, turn)).uniform(0.05, 0.5, size=GAMES_AT_ONCE)
+            temperatures = np.random.default_rng((seed, turn)).uniform(0.05, 0.5, size=GAMES_AT_ONCE).tolist()
         by_search = turn >= len(CLOCKS) and turn % (2 * KEPT_CLOCKS) >= KEPT_CLOCKS
         batch = _search if by_search else _draw
         for actions, total in batch(games[clock], network, temperatures, 1000 * seed + turn, deadline):
