@@ -41,6 +41,7 @@ def test_actions_and_context_in_another_order(games, network, midgame):
         seen.legal_mask[:, jobs],
         seen.action_mask[:, jobs],
         seen.context_mask[:, machines],
+        seen.estimate,
     )
     _, logits, value = predict(network, seen)
     _, after, value_after = predict(network, shuffled)
