@@ -25,7 +25,10 @@ CURVES = {
     "loss/policy": "loss of the policy, nats",
     "loss/value": "loss of the value, nats",
     "loss/value_error": "error of the value",
+    "held_out/mean": "score on held-out instances",
 }
+SPARSE = "held_out/mean"
+"""A curve with a point now and then, of runs with --held-out only: not smoothed, left out of other runs."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,15 @@ def main() -> None:
     axes = figure.subplots(len(config.runs), len(CURVES), squeeze=False, sharex="row")
     for run, row in zip(config.runs, axes, strict=True):
         for (name, title), one in zip(CURVES.items(), row, strict=True):
+            if name == SPARSE and not has_curve(run, name):
+                one.set_axis_off()
+                continue
             minutes, values = read_curve(run, name)
+            if name == SPARSE:
+                one.plot(minutes, values, ".-")
+                one.set_title(f"{run.name}: {title}", fontsize=9)
+                one.set_xlabel("minutes")
+                continue
             one.plot(minutes, values, ".", markersize=2, alpha=0.4)
             one.plot(smoothed(minutes, config.smoothing), smoothed(values, config.smoothing))
             one.set_title(f"{run.name}: {title}", fontsize=9)
@@ -59,6 +70,13 @@ def main() -> None:
     with replace_file(config.out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     print(config.out)
+
+
+def has_curve(run: Path, name: str) -> bool:
+    """Whether a run noted it."""
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return name in events.Tags().get("scalars", [])
 
 
 def read_curve(run: Path, name: str) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
@@ -71,9 +89,11 @@ def read_curve(run: Path, name: str) -> tuple[Float[np.ndarray, " R"], Float[np.
     events.Reload()
     if name not in events.Tags().get("scalars", []):
         raise UserError(f"{run}: no curve {name} in its tensorboard folder; give runs of agents.train_search")
-    seconds = [event.value for event in events.Scalars("seconds")]
-    values = [event.value for event in events.Scalars(name)]
-    return np.cumsum(seconds) / 60, np.array(values)
+    rounds = events.Scalars("seconds")
+    ends = np.cumsum([event.value for event in rounds]) / 60
+    minutes = {event.step: end for event, end in zip(rounds, ends, strict=True)}
+    found = events.Scalars(name)
+    return np.array([minutes[event.step] for event in found]), np.array([event.value for event in found])
 
 
 def smoothed(values: Float[np.ndarray, " R"], count: int) -> Float[np.ndarray, " S"]:
