@@ -30,7 +30,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.errors import UserError
-from world_model.devices import find_device
+from world_model.devices import find_device, keep_freed_memory
 from world_model.world_action_model import WorldActionModel
 
 Parallel = Literal["ddp", "fsdp"]
@@ -185,10 +185,12 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
         UserError: no such device, or whatever is raised within a process that is alone.
         SystemExit: with status 2 in place of a UserError in one of several processes.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
-        yield Processes(find_device(device))
-        return
     chosen = find_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
+        yield Processes(chosen)
+        return
     if chosen.type == "cuda" and chosen.index is None:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)

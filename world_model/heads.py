@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datasets.errors import UserError
+from world_model.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class QHeadConfig:
 
 def classifier_head(width: int, classes: int) -> nn.Sequential:
     """A head of one hidden ReLU layer: [... D] to [... classes] logits."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes))
+    return nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, classes))
 
 
 class StackedLinear(nn.Module):

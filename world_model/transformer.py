@@ -5,6 +5,7 @@ Letters: B rows, T tokens, D width, H heads, d width of a head.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datasets.errors import UserError
 from world_model.kv_cache import KVCache
+from world_model.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.attention_dropout = config.attention_dropout
-        self.query = nn.Linear(config.width, config.width)
-        self.key = nn.Linear(config.width, config.width)
-        self.value = nn.Linear(config.width, config.width)
-        self.output = nn.Linear(config.width, config.width)
+        self.query = Linear(config.width, config.width)
+        self.key = Linear(config.width, config.width)
+        self.value = Linear(config.width, config.width)
+        self.output = Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.residual_dropout)
 
     def forward(
@@ -68,10 +70,37 @@ class SelfAttention(nn.Module):
         )
         if memory is None:
             dropout = self.attention_dropout if self.training else 0.0
-            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+            attended = attend_causally(query, key, value, dropout)
         else:
             attended = memory.attend(layer, query, key, value)
         return self.dropout(self.output(rearrange(attended, "B H T d -> B T (H d)")))
+
+
+def attend_causally(
+    query: Float[Tensor, "B H T d"],
+    key: Float[Tensor, "B H T d"],
+    value: Float[Tensor, "B H T d"],
+    dropout: float,
+) -> Float[Tensor, "B H T d"]:
+    """Attention of each token to itself and those before it.
+
+    On a CPU torch computes attention with dropout in float32, whatever its inputs are in, and looks for rows
+    that see nothing. There are none here, and written out, it takes the type of its inputs; in float32
+    every bit of the result is torch's.
+
+    Args:
+        query: what asks.
+        key: what is asked.
+        value: what is answered.
+        dropout: on the attention weights; 0 while not training.
+    """
+    if not dropout or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+    tokens, scale = query.shape[-2], math.sqrt(1 / math.sqrt(query.shape[-1]))
+    query, key, value = (part.contiguous() for part in (query * scale, key * scale, value))
+    unseen = torch.full((tokens, tokens), -math.inf, dtype=query.dtype).triu(1)
+    weights = (query @ key.mT + unseen).softmax(-1)
+    return F.dropout(weights, dropout) @ value
 
 
 class Block(nn.Module):
@@ -83,9 +112,9 @@ class Block(nn.Module):
         self.attention = SelfAttention(config)
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width),
+            Linear(config.width, 4 * config.width),
             nn.GELU(),
-            nn.Linear(4 * config.width, config.width),
+            Linear(4 * config.width, config.width),
             nn.Dropout(config.residual_dropout),
         )
 

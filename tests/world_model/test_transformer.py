@@ -1,11 +1,15 @@
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from datasets.errors import UserError
 from tests.world_model.small_models import UNREGULARISED
-from world_model.transformer import Block, Transformer, TransformerConfig
+from world_model.transformer import Block, Transformer, TransformerConfig, attend_causally
 
 EMBEDDED = torch.randn(2, 9, UNREGULARISED.width, generator=torch.Generator().manual_seed(0))
 
@@ -51,3 +55,27 @@ def test_normalisation_precedes_each_layer() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(UserError, match="heads is 5; choose a divisor of width 16"):
         TransformerConfig(width=16, heads=5)
+
+
+def attention_results(attend: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Output and gradients, in float32, of attention under the same dropout."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(2, 3, 20, 8, generator=generator).to(dtype).requires_grad_()
+        for _ in ("query", "key", "value")
+    ]
+    torch.manual_seed(1)
+    output = attend(*inputs)
+    return [result.float() for result in (output, *torch.autograd.grad(output.sum(), inputs))]
+
+
+def test_attention_with_dropout_is_torchs_to_the_last_bit_and_nearly_so_in_bfloat16():
+    def torchs(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=0.3, is_causal=True)
+
+    ours = partial(attend_causally, dropout=0.3)
+    expected = attention_results(torchs, torch.float32)
+    for found, exact in zip(attention_results(ours, torch.float32), expected, strict=True):
+        assert torch.equal(found, exact)
+    for found, exact in zip(attention_results(ours, torch.bfloat16), expected, strict=True):
+        assert 0 < (found - exact).norm() < 0.02 * exact.norm()
