@@ -14,16 +14,16 @@ SMALLEST_BY_ONEDNN = 2**17
 class Linear(nn.Linear):
     """A linear layer that trains in float32 with oneDNN's products, where PyTorch has them.
 
-    PyTorch gives float32 products to MKL, which on an AMD EPYC reached 105 GFLOP/s a core where oneDNN reached
-    229. The arithmetic is the same up to the order of its sums. Small weights, other types, inference and
-    GPUs take the plain layer.
+    PyTorch gives float32 products to MKL, which reached 105 GFLOP/s on a core of an AMD EPYC where oneDNN
+    reached 229. The arithmetic is the same up to the order of its sums. Small weights, other types,
+    inference and GPUs take the plain layer.
     """
 
-    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+    def forward(self, input: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """Map each row."""
-        if self.training and _by_onednn(x, self.weight):
-            return F.linear(x.to_mkldnn(), self.weight, self.bias).to_dense()
-        return F.linear(x, self.weight, self.bias)
+        if self.training and _by_onednn(input, self.weight):
+            return F.linear(input.to_mkldnn(), self.weight, self.bias).to_dense()
+        return F.linear(input, self.weight, self.bias)
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
