@@ -18,14 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Event
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from datasets.errors import UserError
 
-_SECONDS_PER_REPORT = 0.5
-_MOST_DEATHS = 3
+SECONDS_PER_REPORT = 0.5
+MOST_DEATHS = 3
 """Deaths of workers in a row, with no task done between them, that are too many."""
 
 Task = TypeVar("Task", contravariant=True)
@@ -148,7 +146,7 @@ class LocalProcesses:
                     return
                 except BrokenProcessPool as error:
                     deaths += 1
-                    if deaths > _MOST_DEATHS:
+                    if deaths > MOST_DEATHS:
                         raise UserError(
                             "worker processes keep dying, perhaps for lack of memory; try again with fewer "
                             "--workers"
@@ -189,7 +187,7 @@ class _Pool:
         """Wait for a task, and keep on showing what this pool has done and what was done before it."""
         while True:
             try:
-                found = future.result(timeout=_SECONDS_PER_REPORT)
+                found = future.result(timeout=SECONDS_PER_REPORT)
             except TimeoutError:
                 show(base + self.tally)
                 continue
@@ -254,90 +252,6 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
-@dataclass(frozen=True)
-class RayCluster:
-    """Workers on a Ray cluster, which does the tasks of dead ones again (extra `ray`).
-
-    The checkout must be at the same place on every machine. Tallies are those of tasks that are done.
-    """
-
-    workers: int
-    """How many; each takes one CPU of the cluster."""
-    address: str
-    """`auto` for the cluster that this machine belongs to, or as `ray.init` takes it."""
-
-    def run(
-        self, make: Callable[[], Worker[Task, Result]], tasks: Iterable[Task], show: Show
-    ) -> Generator[Result]:
-        """See `Executor`."""
-        ray = _connected_ray(self.address)
-        remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(_RayWorker)
-        idle = [remote.remote(make) for _ in range(self.workers)]
-        actors, running, done = list(idle), {}, {}
-        upcoming, begun, given, finished = iter(tasks), 0, 0, Tally()
-        try:
-            while True:
-                while idle and begun < given + 2 * self.workers:
-                    try:
-                        task = next(upcoming)
-                    except StopIteration:
-                        break
-                    actor = idle.pop()
-                    running[actor.do.remote(task)] = (begun, actor)
-                    begun += 1
-                if given == begun:
-                    return
-                for ready in ray.wait(list(running), timeout=_SECONDS_PER_REPORT)[0] if running else ():
-                    number, actor = running.pop(ready)
-                    idle.append(actor)
-                    done[number], tally = ray.get(ready)
-                    finished += tally
-                show(finished)
-                while given in done:
-                    given += 1
-                    yield done.pop(given - 1)
-        finally:
-            for actor in actors:
-                ray.kill(actor)
-
-
-class _RayWorker:
-    """A worker as an actor of Ray."""
-
-    def __init__(self, make: Callable[[], Worker[Any, Any]]) -> None:
-        self._make = make
-        self._worker: Worker[Any, Any] | None = None
-
-    def do(self, task: Any) -> tuple[Any, Tally]:
-        """Do a task; its result and its tally."""
-        if self._worker is None:
-            self._worker = self._make()
-        done = Tally()
-
-        def report(more: Tally) -> bool:
-            nonlocal done
-            done += more
-            return True
-
-        return self._worker(task, report), done
-
-
-def _connected_ray(address: str) -> ModuleType:
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError('--ray needs Ray, which is not installed; run pip install -e ".[ray]"') from error
-    if not ray.is_initialized():
-        root = str(Path(__file__).resolve().parents[1])
-        try:
-            ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": root}}, log_to_driver=False)
-        except ConnectionError as error:
-            raise UserError(
-                f"there is no Ray cluster at {address}; start one with `ray start --head`, or leave --ray out"
-            ) from error
-    return ray
-
-
 def find_executor(workers: int, ray: str | None) -> Executor:
     """What has the work done.
 
@@ -349,6 +263,8 @@ def find_executor(workers: int, ray: str | None) -> Executor:
         UserError: a Ray cluster with no workers.
     """
     if ray is not None:
+        from datasets.ray_cluster import RayCluster
+
         if workers < 1:
             raise UserError(f"workers is {workers}; with --ray it must be at least 1")
         return RayCluster(workers, ray)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from datasets.errors import UserError
-from datasets.executor import Executor, Here, LocalProcesses, RayCluster, Report, Tally, find_executor
+from datasets.executor import Executor, Here, LocalProcesses, Report, Tally, find_executor
+from datasets.ray_cluster import RayCluster
 
 
 def make_squares() -> Callable[[int, Report], int]:
@@ -97,8 +98,9 @@ def test_the_executor_follows_the_command_line():
         find_executor(0, "auto")
 
 
+@pytest.mark.slow
 def test_two_ray_nodes_do_the_same_and_again_what_a_dead_worker_had_begun(tmp_path):
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -111,8 +113,18 @@ def test_two_ray_nodes_do_the_same_and_again_what_a_dead_worker_had_begun(tmp_pa
         results, shown = run(executor, partial(make_dying, tmp_path), range(6))
         assert results == list(range(6))
         assert shown[-1] == Tally(decisions=12, episodes=6)
+        with pytest.raises(UserError, match="keep dying"):
+            run(executor, make_mortal, range(2))
+        with pytest.raises(UserError, match=r"^no ROM of Pong$"):
+            run(executor, make_refusing, range(2))
+        with pytest.raises(UserError, match=r"has 2 CPUs for 3 workers.*give --workers 2"):
+            run(RayCluster(3, cluster.address), make_squares, range(2))
     finally:
-        import ray
-
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_a_ray_cluster_that_is_not_there_is_told():
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pytest.raises(UserError, match="there is no Ray cluster at auto"):
+        run(RayCluster(1, "auto"), make_squares, range(2))
