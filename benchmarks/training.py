@@ -6,8 +6,9 @@
     torchrun --standalone --nproc-per-node 1 -m benchmarks.training -- --sizes 150M --saves 3
 
 Segments are random tokens, so no data is needed and none is waited for. Floating point operations are those
-of the matrix products alone, twice as many backward as forward, and a share is of the product of two square
-matrices on the same device at the same time.
+of the matrix products alone, twice as many backward as forward. A share of peak is of the product of two
+square matrices on the same device at the same time; utilisation is the share of what the GPU's vendor
+promises for dense bfloat16.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from world_model.distributed import Processes, joined
 from world_model.heads import StackedLinear
 from world_model.imagination import ImaginationConfig
 from world_model.learners import WorldLearner
+from world_model.linear import Linear
 from world_model.losses import LossConfig
 from world_model.optimizer_state import optimizer_tensors
 from world_model.saving import open_saver
@@ -38,6 +40,10 @@ from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TOKENIZERS
 from world_model.training import LoopConfig, Optimisation, OptimizerConfig, make_optimizer, optimise
 from world_model.world_action_model import WorldActionModel
+
+WARM_UP = 2
+PROMISED = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Operations a second in dense bfloat16, as vendors state them, by a part of the GPU's name (SXM models)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class TrainingBenchmark:
     batch_size: int = 4
     """Segments of 8 frames in a step, of all processes together."""
     steps: int = 5
-    """Steps timed, after one that is not; the median counts."""
+    """Steps timed, after two that are not (buffers, compilation); the median counts."""
     saves: int = 0
     """Time so many saves instead: how long until training goes on, and until all is on disk."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -105,8 +111,11 @@ def main() -> None:
         if config.saves:
             time_saves(config, processes)
             return
-        print("| size | precision | s a step | CPU s a step | tokens/s | GFLOP/s | share of peak | memory |")
-        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        print(
+            "| size | precision | s a step | CPU s a step | tokens/s | GFLOP/s | share of peak | utilisation "
+            "| memory |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for size in config.sizes:
             for precision in config.precisions:
                 print(time_steps(config, processes, size, precision), flush=True)
@@ -147,24 +156,35 @@ def time_steps(config: TrainingBenchmark, processes: Processes, size: str, preci
     optimizer = make_optimizer(learner.module, OptimizerConfig())
     how = Optimisation(processes, OptimizerConfig(), LoopConfig(), 0, bf16=precision == "bfloat16")
     learner.module.train()
-    wall, cpu, peak = [], [], []
-    for step, parts in enumerate(learner.batches(0, config.steps + 1)):
-        peak.append(matrix_flops(processes.device, precision))
-        processes.barrier()
+    wall, cpu, peaks = [], [], []
+    for step, parts in enumerate(learner.batches(0, config.steps + WARM_UP)):
+        peaks.append(matrix_flops(processes.device, precision))
+        if processes.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        synchronise(processes)
         started, cpu_started = time.perf_counter(), time.process_time()
         optimise(learner, objective, optimizer, parts, step, 1e-4, how)
-        if processes.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronise(processes, barrier=False)
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - cpu_started)
-    seconds, cpu_seconds = statistics.median(wall[1:]), statistics.median(cpu[1:])
-    rate = flops / seconds
-    share = rate / (statistics.median(peak) * processes.size)
+    seconds, cpu_seconds = statistics.median(wall[WARM_UP:]), statistics.median(cpu[WARM_UP:])
+    rate = flops / seconds / processes.size
     tokens = learner.tokens_per_step / seconds
+    promised = promised_flops(processes.device) if precision == "bfloat16" else None
+    utilisation = "" if promised is None else f"{rate / promised:.0%}"
     return (
-        f"| {size} | {precision} | {seconds:.3f} | {cpu_seconds:.3f} | {tokens:.0f} | {rate / 1e9:.0f} | "
-        f"{share:.0%} | {memory(processes.device) / 2**30:.2f} GiB |"
+        f"| {size} | {precision} | {seconds:.3f} | {cpu_seconds:.3f} | {tokens:.0f} | "
+        f"{rate * processes.size / 1e9:.0f} | {rate / statistics.median(peaks):.0%} | {utilisation} | "
+        f"{memory(processes.device) / 2**30:.2f} GiB |"
     )
+
+
+def synchronise(processes: Processes, barrier: bool = True) -> None:
+    """Wait for what the device has been given, and for the other processes."""
+    if processes.device.type == "cuda":
+        torch.cuda.synchronize()
+    if barrier:
+        processes.barrier()
 
 
 def step_flops(model: WorldActionModel, rows: int, train_q: bool) -> float:
@@ -188,16 +208,26 @@ def step_flops(model: WorldActionModel, rows: int, train_q: bool) -> float:
     return 3 * rows * products
 
 
-def matrix_flops(device: torch.device, precision: str, width: int = 1024) -> float:
-    """Floating point operations a second of a product of square matrices, now."""
-    width = 8192 if device.type == "cuda" else width
-    a = torch.randn(width, width, device=device, dtype=getattr(torch, precision))
-    (a @ a)[0, 0].item()
-    started = time.perf_counter()
-    for _ in range(3):
-        b = a @ a
-    b[0, 0].item()
+def matrix_flops(device: torch.device, precision: str) -> float:
+    """Floating point operations a second of a product of square matrices, now, as layers compute it."""
+    width = 8192 if device.type == "cuda" else 1024
+    layer = Linear(width, width, bias=False).to(device, getattr(torch, precision))
+    x = torch.randn(width, width, device=device, dtype=layer.weight.dtype)
+    with torch.no_grad():
+        layer(x)[0, 0].item()
+        started = time.perf_counter()
+        for _ in range(3):
+            y = layer(x)
+        y[0, 0].item()
     return 3 * 2 * width**3 / (time.perf_counter() - started)
+
+
+def promised_flops(device: torch.device) -> float | None:
+    """What the vendor of a GPU promises, if it is one that is known here."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PROMISED.items() if part in name), None)
 
 
 def memory(device: torch.device) -> float:
@@ -214,6 +244,7 @@ def time_saves(config: TrainingBenchmark, processes: Processes) -> None:
     how = Optimisation(processes, OptimizerConfig(), LoopConfig(), 0, bf16=False)
     for step, parts in enumerate(learner.batches(0, 1)):
         optimise(learner, objective, optimizer, parts, step, 1e-4, how)
+    synchronise(processes)
     if processes.is_first:
         shutil.rmtree(config.out, ignore_errors=True)
     processes.barrier()

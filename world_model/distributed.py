@@ -185,14 +185,13 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
         UserError: no such device, or whatever is raised within a process that is alone.
         SystemExit: with status 2 in place of a UserError in one of several processes.
     """
-    chosen = find_device(device)
+    chosen = find_device(own_device(device))
     if chosen.type == "cpu":
         keep_freed_memory()
     if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
         yield Processes(chosen)
         return
-    if chosen.type == "cuda" and chosen.index is None:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     store, rank, size = next(rendezvous("env://"))
     # torchrun keeps its store when it starts the processes again, and with it what the dead ones left there.
@@ -206,6 +205,18 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
     ):
         yield Processes(chosen, rank, size, parallel)
     dist.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """Name of the device of this process, of those that torchrun started on this machine.
+
+    Args:
+        device: what the user asked for; `cuda`, or `auto` where there are GPUs, is a GPU for each process.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or not (device == "cuda" or (device == "auto" and torch.cuda.is_available())):
+        return device
+    return f"cuda:{rank}"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tests.house.processes import limit_file_size, run_processes, set_dropout, s
 from tests.house.small_store import write_small_store
 from train import train
 from world_model.checkpoint import checkpoint_name, list_checkpoints, load_checkpoint
-from world_model.distributed import Processes
+from world_model.distributed import Processes, own_device
 from world_model.export import ExportConfig, export
 from world_model.recipes import parse_command_line
 from world_model.sizes import SIZES
@@ -201,6 +201,17 @@ def test_shards_and_adapters_exclude_each_other(tmp_path):
 def test_parts_that_do_not_fit_are_refused(batch_size, micro_batches, message):
     with pytest.raises(UserError, match=message):
         Processes(rank=1, size=2, parallel="ddp").parts(batch_size, micro_batches)
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
+    assert own_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device("cuda") == "cuda:3"
+    assert own_device("cuda:1") == "cuda:1"
+    assert own_device("cpu") == "cpu"
+    for there, name in ((True, "cuda:3"), (False, "auto")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert own_device("auto") == name
 
 
 def test_parts_make_up_the_batch():
