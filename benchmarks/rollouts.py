@@ -38,7 +38,7 @@ TRAIN = (
 ).split()
 PATIENCE = 900.0
 """Seconds after which a command is given up."""
-STARTED = 12.0
+STARTED = 8.0
 """Seconds of CPU time after which a worker plays for sure, and does not only load its libraries."""
 
 
@@ -176,7 +176,7 @@ def self_plays(config: RolloutsConfig, crews: Iterable[Crew]) -> bool:
         return module(
             *("agents.train_search", "--game", "job-shop", "--run", str(config.out / name)),
             *("--iterations", "1", "--games-per-iteration", str(config.self_play), "--reanalysed", "0"),
-            *("--steps-per-iteration", "1", "--play.num-simulations", "32"),
+            *("--steps-per-iteration", "1", "--play.num-simulations", "128"),
         )
 
     def found(name: str) -> dict[str, np.ndarray]:

@@ -12,6 +12,8 @@ grown, and one that fits neither is built again.
 from __future__ import annotations
 
 import json
+import mmap
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,6 +32,9 @@ from datasets.store import EpisodeStore
 _FORMAT = "worldbeam tokens"
 _VERSION = "1"
 _LARGEST_HEADER = 1 << 16
+
+PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+"""Bytes of this machine's main memory."""
 
 
 @runtime_checkable
@@ -57,7 +62,7 @@ class TokenCache:
         path: the cache file.
 
     Attributes:
-        tokens: uint16 [N, K] memory map, read-only.
+        tokens: uint16 [N, K], read-only; a memory map of the file.
         tokenizer_hash: `content_hash` of the tokenizer that made it.
         content_id: `EpisodeStore.content_id` of the store that it was made from.
         num_episodes: episodes of that store.
@@ -90,9 +95,12 @@ class TokenCache:
             raise UserError(
                 f"{self.path} is truncated ({self.path.stat().st_size} of {expected} bytes); {remedy}"
             )
-        self.tokens = np.memmap(
-            self.path, dtype="<u2", mode="r", offset=offset, shape=(steps, tokens_per_frame)
-        )
+        with self.path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if expected > PHYSICAL_MEMORY / 2:
+            # Reading on behind each segment would push out of memory what is drawn next.
+            mapped.madvise(mmap.MADV_RANDOM)
+        self.tokens = np.frombuffer(mapped, dtype="<u2", offset=offset).reshape(steps, tokens_per_frame)
 
     def __reduce__(self) -> tuple[Callable[[Path, str], TokenCache], tuple[Path, str]]:
         # A memory map pickles as a copy of all it holds; a path is opened again.

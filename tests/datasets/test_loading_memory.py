@@ -21,7 +21,8 @@ room = 48 * 2**20
 # What is mapped already may stay; nothing like another copy of the tokens fits beside it.
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + room,) * 2)
 rows = sum(len(sampler.batch(step).mask) for step in range(1, 150))
-print(rows, sampler._caches[0].tokens.nbytes > 10 * room, status("RssAnon") - own < room)
+large = len(sampler) > 1_500_000 and sampler._caches[0].tokens.nbytes > 10 * room
+print(rows, large, status("RssAnon") - own < room)
 try:
     bytearray(2 * room)
 except MemoryError:

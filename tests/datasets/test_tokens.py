@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,7 +183,14 @@ def test_a_cache_replaced_before_it_is_opened_again_is_noticed(store):
         pickle.loads(pickled)
 
 
-def test_the_tokens_are_mapped_not_read(store):
-    tokens = build(store, FakeTokenizer()).tokens
-    assert isinstance(tokens, np.memmap)
-    assert not tokens.flags.writeable
+@pytest.mark.parametrize("memory", [1, 2**40])
+def test_the_tokens_are_mapped_and_read_ahead_only_if_they_fit_in_memory(store, monkeypatch, memory):
+    monkeypatch.setattr("datasets.tokens.PHYSICAL_MEMORY", memory)
+    cache = build(store, FakeTokenizer())
+    assert not cache.tokens.flags.writeable
+    maps = Path("/proc/self/smaps")
+    if not maps.exists():
+        pytest.skip("only Linux tells how files are mapped")
+    [of_file] = [text for text in maps.read_text().split("VmFlags:")[:-1] if str(cache.path) in text]
+    flags = maps.read_text().split(of_file)[1].splitlines()[0].split()
+    assert ("rr" in flags) == (memory == 1)
