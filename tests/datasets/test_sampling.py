@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datasets.errors import UserError
 from datasets.games import find_game
-from datasets.sampling import FrameSampler, SamplingConfig, SegmentSampler, batches
+from datasets.sampling import FrameSampler, Parts, SamplingConfig, SegmentSampler, batches
 from datasets.segments import Episode, SegmentConfig, cut_episodes
 from datasets.tokens import TokenCache, build_token_cache
 from tests.conftest import SHARED
@@ -151,6 +151,17 @@ def test_the_shares_of_several_processes_make_the_whole_batch(stores, caches, ki
 def test_a_sampler_can_be_pickled(stores, caches, kind):
     sampler = samplers_of(stores, caches)[kind]
     assert_equal(pickle.loads(pickle.dumps(sampler)).batch(3), sampler.batch(3))
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_every_tensor_of_a_batch_is_pinned_for_a_gpu(stores, caches, kind, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, device=None: pinned.append(self) or self)
+    parts = Parts(samplers_of(stores, caches)[kind], [range(3)])
+    # What a DataLoader calls where there is a GPU.
+    [batch] = torch.utils.data._utils.pin_memory.pin_memory(parts.batch(0))
+    assert type(batch) is type(parts.batch(0)[0])
+    assert len(pinned) == len(fields_of(batch))
 
 
 def test_the_splits_share_no_episode_and_miss_none(stores, caches):

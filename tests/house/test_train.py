@@ -106,6 +106,19 @@ def test_a_kill_at_a_random_moment_costs_nothing(store, tmp_path):
     assert_same_weights(tmp_path / "killed", tmp_path / "straight")
 
 
+def test_a_clock_that_jumps_back_changes_nothing(store, tmp_path, monkeypatch):
+    run(store, tmp_path / "straight")
+    run(store, tmp_path / "broken", "--max-steps", "7")
+    for age, path in enumerate(list_checkpoints(tmp_path / "broken")):
+        for file in (path, *path.iterdir()):
+            os.utime(file, (2e9 - age, 2e9 - age))  # the newest seems the oldest, and all are of the future
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    resume(tmp_path / "broken")
+    assert trace(tmp_path / "broken") == trace(tmp_path / "straight")
+    kept = [path.name for path in list_checkpoints(tmp_path / "broken")]
+    assert kept == [checkpoint_name(step) for step in (7, 8, 10)]
+
+
 def test_fine_tuning_starts_from_the_weights_on_another_game(store, tmp_path):
     run(store, tmp_path / "first", "--games", "Pong")
     arguments = ["--from", str(tmp_path / "first"), "--run", str(tmp_path / "second"), "--data", str(store)]
