@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -46,11 +46,17 @@ STARTED = 8.0
 class RolloutsConfig:
     """Play by one process and by crews of which a worker is killed, and compare."""
 
+    tasks: tuple[Literal["evaluation", "collection", "self-play"], ...] = (
+        "evaluation",
+        "collection",
+        "self-play",
+    )
+    """What to play."""
     episodes: int = 200
     """Episodes of the evaluation, of 20 decisions each."""
     games: tuple[str, ...] = tuple(GAMES)
     """Games collected, 400 steps each."""
-    self_play: int = 6
+    self_play: int = 8
     """Games of the search agent on one job shop."""
     workers: int = 2
     """Local processes, and Ray nodes of one CPU."""
@@ -79,7 +85,8 @@ def main() -> None:
 
     shutil.rmtree(config.out, ignore_errors=True)
     config.out.mkdir(parents=True)
-    prepare(config)
+    if "evaluation" in config.tasks:
+        prepare(config)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(config.workers - 1):
         cluster.add_node(num_cpus=1)
@@ -91,7 +98,7 @@ def main() -> None:
     try:
         print("| task | by | seconds | killed | equal to one process |", flush=True)
         print("| --- | --- | --- | --- | --- |", flush=True)
-        same = [work(config, crews) for work in (evaluations, collections, self_plays)]
+        same = [TASKS[task](config, crews) for task in config.tasks]
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -176,7 +183,7 @@ def self_plays(config: RolloutsConfig, crews: Iterable[Crew]) -> bool:
         return module(
             *("agents.train_search", "--game", "job-shop", "--run", str(config.out / name)),
             *("--iterations", "1", "--games-per-iteration", str(config.self_play), "--reanalysed", "0"),
-            *("--steps-per-iteration", "1", "--play.num-simulations", "128"),
+            *("--steps-per-iteration", "1", "--play.num-simulations", "1024"),
         )
 
     def found(name: str) -> dict[str, np.ndarray]:
@@ -194,6 +201,9 @@ def self_plays(config: RolloutsConfig, crews: Iterable[Crew]) -> bool:
         row("", crew.name, seconds, killed, f"{len(games) // 2} games" if same else "no")
         all_same &= same and killed > 0
     return all_same
+
+
+TASKS = {"evaluation": evaluations, "collection": collections, "self-play": self_plays}
 
 
 def with_a_death(config: RolloutsConfig, command: list[str], crew: Crew) -> tuple[float, int]:
