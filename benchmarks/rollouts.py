@@ -38,7 +38,7 @@ TRAIN = (
 ).split()
 PATIENCE = 900.0
 """Seconds after which a command is given up."""
-STARTED = 8.0
+STARTED = 6.0
 """Seconds of CPU time after which a worker plays for sure, and does not only load its libraries."""
 
 
@@ -183,7 +183,7 @@ def self_plays(config: RolloutsConfig, crews: Iterable[Crew]) -> bool:
         return module(
             *("agents.train_search", "--game", "job-shop", "--run", str(config.out / name)),
             *("--iterations", "1", "--games-per-iteration", str(config.self_play), "--reanalysed", "0"),
-            *("--steps-per-iteration", "1", "--play.num-simulations", "1024"),
+            *("--steps-per-iteration", "1", "--play.num-simulations", "256"),
         )
 
     def found(name: str) -> dict[str, np.ndarray]:
