@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +152,17 @@ def connected_ray(address: str) -> ModuleType:
     if not ray.is_initialized():
         root = str(Path(__file__).resolve().parents[1])
         try:
+            _knock(address)
             ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": root}}, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"there is no Ray cluster at {address}; start one with `ray start --head`, or leave --ray out"
             ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Find out at once what Ray finds out after many minutes: that nobody listens there."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()

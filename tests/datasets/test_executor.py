@@ -124,7 +124,14 @@ def test_two_ray_nodes_do_the_same_and_again_what_a_dead_worker_had_begun(tmp_pa
         cluster.shutdown()
 
 
-def test_a_ray_cluster_that_is_not_there_is_told():
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    with pytest.raises(UserError, match="there is no Ray cluster at auto"):
-        run(RayCluster(1, "auto"), make_squares, range(2))
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_a_ray_cluster_that_is_not_there_is_told(monkeypatch, address):
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+    def refuse(address: str, **_) -> None:
+        # What Ray itself says, if it is not kept from asking around.
+        raise ConnectionError("no running instance") if address == "auto" else ValueError("not an address")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=f"there is no Ray cluster at {address}; start one with `ray start"):
+        run(RayCluster(1, address), make_squares, range(2))
