@@ -149,19 +149,19 @@ def play_episodes(config: GameConfig) -> None:
 
 
 def play_randomly(tree: StateTree, random: np.random.Generator) -> tuple[list[int], float]:
-    """States of one random game, and the seconds that its steps took."""
+    """States of one random game, and the seconds of a processor that its steps took."""
     node, line, spent = np.array([0]), [0], 0.0
     while not tree.is_done(node)[0]:
         action = random.choice(np.flatnonzero(tree.legal_mask(node)[0]), size=1)
-        begun = time.perf_counter()
+        begun = time.process_time()
         node = tree.step(node, action)
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         line.append(int(node[0]))
     return line, spent
 
 
 def measure_speed(config: GameConfig) -> None:
-    """Decisions a second: of whole random games one by one, and of a batch of 256 actions in a tree."""
+    """Decisions a second of processor time: of random games one by one, and of 256 actions at once."""
     rows = []
     for program in chosen(config):
         tree, random = StateTree(MemoryGame(program)), np.random.default_rng(config.seed)
@@ -172,8 +172,8 @@ def measure_speed(config: GameConfig) -> None:
             decisions, spent = decisions + len(line) - 1, spent + seconds
         parent = np.sort(random.choice(line[:-1], size=min(256, len(line) - 1), replace=False))
         action = np.array([random.choice(np.flatnonzero(row)) for row in tree.legal_mask(parent)])
-        begun = time.perf_counter()
+        begun = time.process_time()
         tree.step(parent, action)
-        batched = len(parent) / (time.perf_counter() - begun)
+        batched = len(parent) / (time.process_time() - begun)
         rows.append([program.name, f"{decisions / max(spent, 1e-9):,.0f}", f"{batched:,.0f}"])
     print(markdown(["program", "random games, steps/s", "batches of 256, steps/s"], rows))
