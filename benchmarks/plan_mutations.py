@@ -170,6 +170,7 @@ def claim_access(program: Program, plan: Plan, random: np.random.Generator) -> P
 
 
 def serve_twice(program: Program, plan: Plan, random: np.random.Generator) -> Plan | None:
+    """Serve each access twice."""
     index = _pick(plan, random, lambda run: True)
     return _swap(plan, index, accesses=plan.runs[index].accesses * 2)
 
@@ -241,7 +242,7 @@ def main() -> None:
     for mutate in MUTATIONS:
         count = totals[mutate.__name__]
         named = ", ".join(f"{key} {count[key]}" for key in sorted(count) if key.startswith("V"))
-        what = (mutate.__doc__ or "").splitlines()[0].rstrip(".")
+        what = (mutate.__doc__ or mutate.__name__).splitlines()[0].rstrip(".")
         rows.append([what, f"{count['mutants']}", f"{count['refused']}", named])
     print(markdown(["mutation", "plans", "refused", "invariants named"], rows))
 

@@ -8,7 +8,7 @@ import pytest
 from agents.games.memory.game import MemoryGame
 from agents.games.memory.heuristics import myopic
 from agents.games.memory.plans import Plan, Run, export_plan
-from agents.games.memory.program_file import read_program
+from agents.games.memory.program_file import read_program, write_program
 from agents.games.memory.validator import check_plan, find_violations
 from agents.games.memory.validator_timing import planning_clock
 from benchmarks import plan_mutations
@@ -34,6 +34,15 @@ def test_every_kind_of_mutation_finds_its_place():
         counts = mutate_plans(random_program(seed, loop=seed % 2 == 1), 40, np.random.default_rng(seed))
         applied |= {name for name, count in counts.items() if count["refused"]}
     assert applied == {mutate.__name__ for mutate in MUTATIONS}
+
+
+def test_the_command_shows_what_was_done(tmp_path, monkeypatch, capsys):
+    write_program(tmp_path / "one.json", random_program(1, loop=True))
+    monkeypatch.setattr("sys.argv", ["mutate", "--programs", str(tmp_path), "--mutants", "40"])
+    plan_mutations.main()
+    table = capsys.readouterr().out
+    assert "random-1: " in table
+    assert "| Put a block at an odd offset | " in table
 
 
 def test_a_mutation_that_is_accepted_is_a_fault(monkeypatch):
