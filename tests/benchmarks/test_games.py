@@ -57,7 +57,7 @@ def test_memory_mapping_writes_every_plan(tmp_path, capsys):
         plans=tmp_path / "plans",
     )
     games("memory-mapping", config)
-    assert {path.name for path in plans.iterdir()} == {
+    assert {path.name for path in (tmp_path / "plans").iterdir()} == {
         f"{program.name}.{method}.json" for method in ("myopic", "no-copy")
     }
     assert "| geometric mean |" in capsys.readouterr().out
