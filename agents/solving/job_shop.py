@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.games.jobshop.drawing import draw_schedule
@@ -14,7 +14,7 @@ from agents.games.jobshop.search import JobShopSearchConfig, solve
 from agents.games.jobshop.solution import Schedule, reversed_schedule, schedule_of, write_schedule
 from agents.games.jobshop.validator import violations
 from agents.search_agent.checkpoint import load_search_checkpoint
-from agents.search_agent.job_shop import JobShopSearchGame
+from agents.search_agent.job_shop import JobShopSearchGame, random_shops
 from agents.search_agent.self_play import Episode, PlayConfig
 from agents.solving.playing import play_until
 from agents.solving.task import Baseline
@@ -53,6 +53,10 @@ class JobShopTask:
             Baseline(rule.name, schedule_of(self.instance, play_rule(self.instance, rule).jobs))
             for rule in Rule
         ]
+
+    def small(self) -> JobShopTask:
+        """A random shop."""
+        return replace(self, instance=random_shops(1, seed=0)[0])
 
     def search(self, seed: int, seconds: float, found: Callable[[Schedule], None]) -> None:
         """Play with the network, forwards and backwards in turns; then beams along good schedules."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.games.packing.drawing import draw_packing
@@ -15,7 +15,7 @@ from agents.games.packing.solution import Packing, packing_of, write_packing
 from agents.games.packing.validator import violations
 from agents.search_agent.checkpoint import load_search_checkpoint
 from agents.search_agent.guide import NetworkGuide
-from agents.search_agent.packing import PackingSearchGame
+from agents.search_agent.packing import PackingSearchGame, random_packings
 from agents.search_agent.self_play import Episode, PlayConfig
 from agents.solving.playing import play_until
 from agents.solving.task import Baseline
@@ -50,6 +50,10 @@ class PackingTask:
     def baselines(self) -> Sequence[Baseline]:
         """Every list heuristic."""
         return [Baseline(one.value, play_heuristic(self.instance, one)) for one in Heuristic]
+
+    def small(self) -> PackingTask:
+        """A rectangle cut into buffers."""
+        return replace(self, instance=random_packings(1, seed=0)[0])
 
     def search(self, seed: int, seconds: float, found: Callable[[Packing], None]) -> None:
         """Fit smaller and smaller capacities by restarted depth-first searches.

@@ -40,6 +40,10 @@ class Task(Protocol):
         """Plans by all heuristics of the game."""
         ...
 
+    def small(self) -> Task:
+        """A small instance of the same game and agent, to compile on what a search runs."""
+        ...
+
     def search(self, seed: int, seconds: float, found: Callable[[Any], None]) -> None:
         """Search for plans by the agent alone, and hand over each that is better than those before.
 
