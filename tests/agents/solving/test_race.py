@@ -18,6 +18,9 @@ class Counting:
     objective_name = "number"
     bound = 10.0
 
+    def small(self):
+        return Counting(((1,),))
+
     def search(self, seed, seconds, found):
         for plan in self.plans[seed]:
             if plan < 0:
@@ -43,6 +46,11 @@ def test_the_best_of_all_starts_wins_and_failures_are_survived():
     assert found[-1].objective == 20
     assert found[-1].by == "start 0"
     assert [one.objective for one in found] == sorted((one.objective for one in found), reverse=True)
+
+
+def test_plans_of_the_rehearsal_do_not_count():
+    # The small instance has a plan of 1.
+    assert [one.plan for one in run(Counting(((3, 2),)))] == [3, 2]
 
 
 def test_only_what_is_better_than_the_heuristic_counts():
