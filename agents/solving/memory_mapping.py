@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.games.memory.drawing import draw_plan
@@ -14,6 +14,7 @@ from agents.games.memory.improve import improve
 from agents.games.memory.page import write_page
 from agents.games.memory.plans import export_plan, write_plan
 from agents.games.memory.program import Program
+from agents.games.memory.programs import packaged_programs
 from agents.games.memory.validator import find_violations
 from agents.search_agent.checkpoint import load_search_checkpoint
 from agents.solving.memory_playing import play_by_network
@@ -47,6 +48,10 @@ class MemoryMappingTask:
     def baselines(self) -> Sequence[Baseline]:
         """Every heuristic."""
         return [Baseline(name, plan(self.program)) for name, plan in HEURISTICS.items()]
+
+    def small(self) -> MemoryMappingTask:
+        """The smallest program that comes with the project."""
+        return replace(self, program=min(packaged_programs(), key=lambda one: len(one.buffers)))
 
     def search(self, seed: int, seconds: float, found: Callable[[Solution], None]) -> None:
         """Play with the network under all clocks, then change the best recipes of the heuristics."""
