@@ -173,7 +173,11 @@ def solve(task: Task, options: SolveOptions) -> Improvement:
             told = improvement.objective
             print(improvement_line(task, improvement), flush=True)
 
-    print(f"{task.name}: {options.time_limit:.0f} s, {options.starts} searches side by side", flush=True)
+    print(
+        f"{task.name}: {options.time_limit:.0f} s, {options.starts} searches side by side, "
+        "once they are compiled",
+        flush=True,
+    )
     found = race(
         task,
         seconds=options.time_limit,
