@@ -16,6 +16,8 @@ GRID = 6
 """Rows and columns of a frame's grid of tokens."""
 PATCH = FRAME_SIZE // GRID
 """Rows and columns of the pixels that one token stands for."""
+FOREGROUND_THRESHOLD = 8.0 / 127.5
+"""A pixel is foreground if it differs from the background by more than 8 of 255 gray levels."""
 
 
 def to_signed(frames: UInt8[Tensor, "B 84 84"]) -> Float[Tensor, "B 1 84 84"]:

@@ -93,10 +93,31 @@ def place_patches(values: Float[Tensor, "1 P 1 N"], slot: Int[Tensor, "B H W"]) 
     return rearrange(chosen, "(B H W) P -> B P H W", B=slot.shape[0], H=slot.shape[1])
 
 
-def commonest_rows(rows: Float[Tensor, "N P"], count: int) -> Float[Tensor, "M P"]:
-    """The different rows, the most frequent first, at most `count`; on the rows' device."""
+def patch_blur(deviation: float) -> Float[Tensor, "P P"]:
+    """The linear map of a patch's pixels that blurs it by a Gaussian, as if all around the patch were blank.
+
+    Args:
+        deviation: standard deviation of the Gaussian, in pixels.
+    """
+    place = torch.arange(PATCH, dtype=torch.float32)
+    weight = torch.exp(-0.5 * ((place[:, None] - place) / deviation) ** 2)
+    along = weight / weight[PATCH // 2].sum()
+    return torch.kron(along, along)
+
+
+def commonest_rows(
+    rows: Float[Tensor, "N P"], weights: Float[Tensor, " N"], count: int
+) -> Float[Tensor, "M P"]:
+    """The different rows, those of greatest weight in all first, at most `count`; on the rows' device.
+
+    Args:
+        rows: rows, many of them equal.
+        weights: what each counts; the same for equal rows.
+        count: how many to return.
+    """
     # NumPy sorts rows as strings of bytes, many times faster than torch.unique compares them.
     as_bytes = np.ascontiguousarray(rows.cpu().numpy()).view(f"V{4 * rows.shape[1]}").ravel()
     _, first, frequency = np.unique(as_bytes, return_index=True, return_counts=True)
-    chosen = first[np.argsort(-frequency, kind="stable")[:count]]
+    total = frequency * weights.cpu().numpy()[first]
+    chosen = first[np.argsort(-total, kind="stable")[:count]]
     return rows[torch.from_numpy(chosen).to(rows.device)]

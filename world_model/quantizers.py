@@ -50,12 +50,23 @@ def commitment_loss(z: Float[Tensor, "B C H W"], codes: Float[Tensor, "B C H W"]
 class VectorQuantizer(nn.Module):
     """Nearest code of a learned codebook; the codebook learns from the commitment loss's gradient."""
 
-    def __init__(self, vocab_size: int, code_width: int) -> None:
+    view: Tensor | None
+
+    def __init__(self, vocab_size: int, code_width: int, view: Float[Tensor, "C N"] | None = None) -> None:
+        """Make a codebook.
+
+        Args:
+            vocab_size: number of codes.
+            code_width: length of a code's vector.
+            view: linear map through which vectors and codes are compared; None compares them as they are.
+        """
         super().__init__()
         self.vocab_size = vocab_size
         self.code_width = code_width
         self.codebook = nn.Embedding(vocab_size, code_width)
         nn.init.uniform_(self.codebook.weight, -1.0 / vocab_size, 1.0 / vocab_size)
+        # Not in the state dict: the configuration says it.
+        self.register_buffer("view", view, persistent=False)
 
     def forward(self, z: Float[Tensor, "B C H W"]) -> QuantizerOutput:
         """Replace each vector of the grid by its nearest code."""
@@ -70,6 +81,8 @@ class VectorQuantizer(nn.Module):
         codebook = self.codebook.weight.float()
         with torch.autocast(z.device.type, enabled=False):
             flat = rearrange(z, "B C H W -> (B H W) C")
+            if self.view is not None:
+                flat, codebook = flat @ self.view, codebook @ self.view
             distance = (
                 flat.square().sum(dim=1, keepdim=True)
                 + codebook.square().sum(dim=1)
@@ -135,9 +148,14 @@ Quantizer = VectorQuantizer | FiniteScalarQuantizer
 
 
 def make_quantizer(
-    kind: str, *, codebook_size: int, code_width: int, fsq_levels: tuple[int, ...]
+    kind: str,
+    *,
+    codebook_size: int,
+    code_width: int,
+    fsq_levels: tuple[int, ...],
+    view: Float[Tensor, "C N"] | None = None,
 ) -> Quantizer:
-    """Make the quantiser a configuration names.
+    """Make the quantiser a configuration names; `view` is that of `VectorQuantizer`.
 
     Raises:
         UserError: the kind is unknown or its sizes make no vocabulary.
@@ -145,7 +163,7 @@ def make_quantizer(
     if kind == "vq":
         if codebook_size < 2:
             raise UserError(f"tokenizer codebook_size is {codebook_size}; a codebook needs at least 2 codes")
-        return VectorQuantizer(codebook_size, code_width)
+        return VectorQuantizer(codebook_size, code_width, view)
     if kind == "fsq":
         if not fsq_levels or min(fsq_levels) < 2:
             raise UserError(

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from datasets.games import GAMES
 from world_model.frames import median_frame
-from world_model.tokenizer import Tokenizer
+from world_model.patch_networks import split_patches
+from world_model.tokenizer import SMALL_PIXELS, Tokenizer
 
 FOREGROUND_LEVELS = 8
 """A pixel is foreground if it differs from the background by more than this many gray levels."""
@@ -27,6 +28,8 @@ COLLAPSED_ERROR = 0.8
 Measured on Pong after 400 to 1000 steps: 0.92 to 0.95 for learned codebooks and for unweighted losses, whose
 tokens hold no ball; 0.37 to 0.47 for weighted losses with a subtracted background, whose tokens do.
 """
+LEFT_OUT_CONTRAST = 1 / 3
+"""Share of a small thing's contrast, wherever in its patch, under which it counts as left out."""
 COLLAPSED_CODES = 2.0
 """Under this many distinct codes per position, on average, the tokens say next to nothing."""
 CHUNK = 256
@@ -51,6 +54,9 @@ class GameTokenStatistics:
     Small fast things weigh as much as large slow ones: a tokenizer that keeps the paddles and forgets
     the ball has a small `foreground_error` and a large `rare_foreground_error`.
     """
+    left_out: float
+    """Share of the patches with a small thing in which less than a third of its contrast is drawn: an agent
+    cannot see it there. 0 if there are no such patches."""
     has_foreground: bool
     """Whether anything in the frames differs from the background."""
 
@@ -105,7 +111,8 @@ class TokenStatistics:
             f"{self.codes_used} of {self.vocab_size} codes used (perplexity {self.perplexity:.1f}); "
             f"worst game {worst.game}: {worst.distinct_codes_mean:.1f} codes per position (least "
             f"{worst.distinct_codes_min}), error relative to drawing only the background "
-            f"{worst.foreground_error:.2f}, on small and fast things {worst.rare_foreground_error:.2f}"
+            f"{worst.foreground_error:.2f}, on small and fast things {worst.rare_foreground_error:.2f}; "
+            f"{_percent(worst.left_out)} of small things left out"
         )
 
     def scalars(self) -> dict[str, float]:
@@ -118,6 +125,7 @@ class TokenStatistics:
             "distinct_codes_mean": min(game.distinct_codes_mean for game in self.games),
             "foreground_error": max(game.foreground_error for game in self.games),
             "rare_foreground_error": max(game.rare_foreground_error for game in self.games),
+            "left_out": max(game.left_out for game in self.games),
             "collapsed": float(self.collapsed),
         }
 
@@ -188,8 +196,26 @@ def game_statistics(
         rare_foreground_error=float((error / moments).sum() / (absent / moments).sum())
         if has_foreground
         else 0.0,
+        left_out=_left_out(frames, redrawn, background),
         has_foreground=has_foreground,
     )
+
+
+def _left_out(
+    frames: UInt8[Tensor, "B 84 84"], redrawn: UInt8[Tensor, "B 84 84"], background: UInt8[Tensor, "84 84"]
+) -> float:
+    """See `GameTokenStatistics.left_out`."""
+
+    def contrast(seen: Tensor) -> Tensor:
+        return split_patches((seen.float() - background.float()).abs()[:, None])
+
+    there, drawn = contrast(frames), contrast(redrawn)
+    pixels = (there > FOREGROUND_LEVELS).sum(dim=1)
+    small = (pixels > 0) & (pixels <= SMALL_PIXELS)
+    if not small.any():
+        return 0.0
+    lost = drawn.sum(dim=1) < LEFT_OUT_CONTRAST * there.sum(dim=1)
+    return float(lost[small].float().mean())
 
 
 def _percent(fraction: float) -> str:

@@ -20,19 +20,25 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.games import GAMES
-from world_model.frames import FRAME_SIZE, GRID, PATCH, shift_frames, to_signed
+from world_model.frames import FOREGROUND_THRESHOLD, FRAME_SIZE, GRID, PATCH, shift_frames, to_signed
 from world_model.patch_networks import (
     PatchDecoder,
     PatchEncoder,
     commonest_rows,
     distinct_patches,
     join_patches,
+    patch_blur,
     place_patches,
     split_patches,
 )
 from world_model.quantizers import QuantizerOutput, VectorQuantizer, make_quantizer
 from world_model.residual_networks import ResidualDecoder, ResidualEncoder
 from world_model.tokenizer_config import TokenizerConfig
+
+SMALL_PIXELS = 8
+"""Pixels that a small thing in a patch has at most."""
+SMALL_THINGS = 4.0
+"""What a patch with a small thing counts where a dictionary is filled."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Tokenizer(nn.Module):
             UserError: the configuration contradicts itself.
         """
         super().__init__()
+        if config.compare_blur and config.network != "dictionary":
+            raise UserError("tokenizer compare_blur is for network 'dictionary'; set it to 0")
         if config.foreground_weight > 0 and not config.use_background:
             raise UserError("tokenizer foreground_weight needs use_background; set it or set the weight to 0")
         self.config = config
@@ -75,6 +83,7 @@ class Tokenizer(nn.Module):
             codebook_size=config.codebook_size,
             code_width=config.code_width,
             fsq_levels=config.fsq_levels,
+            view=patch_blur(config.compare_blur) if config.compare_blur > 0 else None,
         )
         self.encoder, self.decoder = _make_networks(config)
         latent = config.channels if config.network == "patch" else config.latent_channels
@@ -120,6 +129,9 @@ class Tokenizer(nn.Module):
     def fill_codebook(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> None:
         """Start a dictionary with the commonest patches of the frames, backgrounds subtracted.
 
+        Patches of a few pixels count `SMALL_THINGS` times: a ball has a code for each of many places, where
+        each is rarer than what the scenery shows, and it is what matters.
+
         Codes that the frames have no patches for keep their random start. Training then moves each code
         to the middle of the patches nearest to it.
 
@@ -137,7 +149,9 @@ class Tokenizer(nn.Module):
         if background is not None:
             seen = seen - to_signed(background)
         patches = rearrange(split_patches(seen), "B P h w -> (B h w) P")
-        commonest = commonest_rows(patches, self.quantizer.vocab_size)
+        visible = (patches.abs() > FOREGROUND_THRESHOLD).sum(dim=1)
+        weights = torch.where((visible > 0) & (visible <= SMALL_PIXELS), SMALL_THINGS, 1.0)
+        commonest = commonest_rows(patches, weights, self.quantizer.vocab_size)
         self.quantizer.codebook.weight[: len(commonest)] = commonest
 
     def forward(

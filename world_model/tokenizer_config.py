@@ -34,6 +34,9 @@ class TokenizerConfig:
     """Resolutions at which the encoder attends (residual network)."""
     latent_channels: int = 512
     """Channels between networks and the projections to and from codes (residual network)."""
+    compare_blur: float = 0.0
+    """Deviation in pixels of the blur through which patches and codes are compared (dictionary): a small
+    thing without a code of its own is drawn near its place then, and not left out."""
     use_background: bool = False
     """Subtract each game's background before encoding and add it after decoding."""
     foreground_weight: float = 0.0
@@ -80,6 +83,7 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         quantizer="vq",
         codebook_size=1024,
         code_width=PATCH**2,
+        compare_blur=1.5,
         use_background=True,
         shift_pixels=0,
     ),

@@ -15,11 +15,9 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from world_model.frames import PATCH, random_shift
+from world_model.frames import FOREGROUND_THRESHOLD, PATCH, random_shift
 from world_model.tokenizer import Tokenizer
 
-FOREGROUND_THRESHOLD = 8.0 / 127.5
-"""A pixel is foreground if it differs from the background by more than 8 of 255 gray levels."""
 AROUND_FOREGROUND = 0.05
 """Weight of a pixel beside the foreground, relative to the foreground's.
 

@@ -46,6 +46,23 @@ def test_drawing_the_background_alone_has_error_one_and_is_collapsed():
     assert found.collapsed
 
 
+def test_a_ball_drawn_a_little_beside_its_place_is_not_left_out():
+    frames = torch.full((40, 84, 84), 87, dtype=torch.uint8)
+    background = frames[0].clone()
+    for step, frame in enumerate(frames):
+        frame[20 + step, 30:32] = 236
+    beside = torch.roll(frames, 1, dims=2)  # by a pixel, in the same patch
+    half = frames.clone()
+    half[::2] = background
+    shares = [
+        game_statistics(
+            "Pong", tokens=constant_tokens(40), frames=frames, redrawn=redrawn, background=background
+        ).left_out
+        for redrawn in (frames, beside, half, background.expand(40, 84, 84))
+    ]
+    assert shares == [0.0, 0.0, 0.5, 1.0]
+
+
 def test_forgetting_only_the_ball_shows_in_the_rare_error():
     frames = moving_frames(60)
     background = median_frame(frames)
