@@ -103,6 +103,8 @@ class TokenizerLearner:
             for rows, batch in zip(self.parts, parts, strict=True)
         ]
 
+    judged_by = "loss/total"
+
     def after_step(self, step: int) -> None:
         """Nothing follows a step."""
 
@@ -210,6 +212,8 @@ class WorldLearner:
         self.parts, self._processes = parts, processes
         self._copy: WorldActionModel | None = None
         self._target_update_every, self._first_step = target_update_every, first_step
+        # The Q head memorises while the world part still learns, and it is what acts.
+        self.judged_by = "loss/action" if train_q else "loss/total"
         self._device = model.position_embedding.weight.device
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, ...]]:

@@ -86,6 +86,8 @@ class LossTerms:
     """Distance of the Q head from its target: cross-entropy (c51) or half the squared error (mse)."""
     penalty: Float[Tensor, ""] | None = None
     """Conservative penalty, `q_negative - q_positive`."""
+    action: Float[Tensor, ""] | None = None
+    """What the Q head is trained towards: the first of the two and the weighted second."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def compute_loss(
     taken = at_action(online.values, everything.actions)
     statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
     if config.penalty == "none":
-        return LossOutput(total, replace(terms, td=td), statistics)
+        return LossOutput(total, replace(terms, td=td, action=td), statistics)
 
     pushed_down = _pushed_down(online, logits, everything, config)
     negative = masked_mean(pushed_down, everything.mask, counts.all_steps)
@@ -207,7 +209,7 @@ def compute_loss(
     penalty = negative - positive
     return LossOutput(
         total + config.cql_weight * penalty,
-        replace(terms, td=td, penalty=penalty),
+        replace(terms, td=td, penalty=penalty, action=td + config.cql_weight * penalty),
         replace(statistics, q_negative=negative.detach(), q_positive=positive.detach()),
     )
 

@@ -105,6 +105,11 @@ class Learner(Protocol):
         """Scalars on data that is never trained on; empty if there is none."""
         ...
 
+    @property
+    def judged_by(self) -> str:
+        """Which of these scalars tells the best checkpoint."""
+        ...
+
     def images(self) -> Mapping[str, NDArray[np.uint8]]:
         """Pictures [height, width] that show how well the module does."""
         ...
@@ -233,7 +238,7 @@ def train_phase(
             started, steps_since = time.perf_counter(), 0
         look = step + 1 == phase.stop
         held_out: Mapping[str, float] = {}
-        if look or due(step, how.loop.held_out_every):
+        if look or step == phase.start or due(step, how.loop.held_out_every):
             with evaluating(learner.module):
                 held_out = learner.held_out()
             log.held_out(step, phase.name, held_out)
@@ -241,7 +246,7 @@ def train_phase(
             with evaluating(learner.module):
                 log.images(step, phase.name, learner.images())
         if step + 1 == last_step or due(step, how.loop.save_every):
-            save(step + 1, held_out.get("loss/total"))
+            save(step + 1, held_out.get(learner.judged_by))
 
 
 def due(step: int, every: int) -> bool:

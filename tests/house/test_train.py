@@ -63,8 +63,12 @@ def test_a_run_leaves_checkpoints_trace_board_and_pictures(store, tmp_path):
     ]
     steps = [line["step"] for line in trace(tmp_path / "run") if "held_out" not in line]
     assert steps == list(range(10))
-    phases = {line["phase"] for line in trace(tmp_path / "run") if "held_out" in line}
-    assert phases == {"tokenizer", "world", "joint"}
+    held_out = [line for line in trace(tmp_path / "run") if "held_out" in line]
+    assert {line["phase"] for line in held_out} == {"tokenizer", "world", "joint"}
+    # From the first step of each phase on, and what acts tells the best checkpoint.
+    assert {0, 3, 6} <= {line["step"] for line in held_out}
+    last = json.loads((list_checkpoints(tmp_path / "run")[-1] / "config.json").read_text())
+    assert last["held_out_loss"] == held_out[-1]["held_out"]["loss/action"]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert (tmp_path / "run" / "images" / "tokenizer_reconstruction.png").exists()
 
