@@ -42,6 +42,8 @@ class ActingConfig:
     """Paths the beam planner keeps, and actions it tries per state."""
     horizon: int = 2
     """Steps the planner looks ahead; of these, tree search imagines all but the last, and at least one."""
+    trace_decay: float = 1.0
+    """Weight that beam search gives to each further imagined step; below 1, earlier estimates count too."""
     num_simulations: int = 20
     """States the tree search adds to its tree."""
     context_frames: int = 8
@@ -70,7 +72,7 @@ class ActingConfig:
             given = getattr(self, name)
             if given is not None and not given >= 0:
                 raise UserError(f"{name} is {given}; it must be 0 or more")
-        for name in ("discount", "epsilon"):
+        for name in ("discount", "epsilon", "trace_decay"):
             given = getattr(self, name)
             if given is not None and not 0.0 <= given <= 1.0:
                 raise UserError(f"{name} is {given}; it must lie between 0 and 1")
@@ -235,6 +237,7 @@ class Agent:
             context,
             beam_width=config.beam_width,
             horizon=config.steps_ahead,
+            trace_decay=config.trace_decay,
             limits=self._limits,
         )
 

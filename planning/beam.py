@@ -55,6 +55,7 @@ def beam_search(
     *,
     beam_width: int,
     horizon: int,
+    trace_decay: float = 1.0,
     limits: BeamLimits | None = None,
 ) -> SearchResult[Tree]:
     """Plan by expanding the most promising actions of the most promising paths.
@@ -78,6 +79,12 @@ def beam_search(
     only where it is strictly below. The kept nodes are those of the whole search, and their order of
     making too, so everything chosen from them is the same; dropped nodes are missing in the tree.
 
+    With a `trace_decay` l below 1 the score of a path is a mixture of all estimates made along it, as in
+    TD(lambda) (Sutton and Barto 2018, chapter 12): with E_d the return of its first d steps closed by the Q
+    of the next, and E_h that of all h steps closed by the value, it is `(1-l) sum_{d<h} l^d E_d + l^h E_h`.
+    A model that errs more with every imagined step is trusted less with every step; at 0 the Q at the root
+    decides alone.
+
     In the result, `root_q_value` is the best score among the latest candidates that begin with an
     action, or the model's Q where no path begins with it. `action_weights` is 1 at the action.
 
@@ -86,20 +93,23 @@ def beam_search(
         observation: B observations, passed on to `model.root`.
         beam_width: paths to keep per root, and actions to try per node; at least 1.
         horizon: steps to look ahead; 0 chooses the legal action of highest Q.
+        trace_decay: weight of what is seen a step later against what is seen before; 1 counts the last alone.
         limits: what the search may cost.
 
     Returns:
         The decision and the searched nodes for each root.
 
     Raises:
-        PlanningError: for a width below 1, a negative horizon, a root without legal action, or a
-            model that answers with NaN, with another number of rows than asked, or with a discount
-            outside [0, 1].
+        PlanningError: for a width below 1, a negative horizon, a trace decay outside [0, 1], a root without
+            legal action, or a model that answers with NaN, with another number of rows than asked, or with
+            a discount outside [0, 1].
     """
     if beam_width < 1:
         raise PlanningError(f"beam_width is {beam_width}; it must be at least 1")
     if horizon < 0:
         raise PlanningError(f"horizon is {horizon}; it must be 0 or more")
+    if not 0.0 <= trace_decay <= 1.0:
+        raise PlanningError(f"trace_decay is {trace_decay}; it must lie between 0 and 1")
     limits = limits or BeamLimits()
     clock = _Clock(limits.seconds)
     roots = root_nodes(model, observation)
@@ -111,13 +121,16 @@ def beam_search(
         is_affordable = _affordable(parents.root[source], num_nodes, limits.nodes)
         source, action = parents.take(source[is_affordable]), action[is_affordable]
         staying = kept.take(~_is_among(kept, source))
-        is_tried = _can_be_kept(model, staying, source, beam_width)
+        # The bounds are those of scores that only the last estimate makes.
+        is_tried = np.ones(len(action), dtype=bool)
+        if trace_decay == 1.0:
+            is_tried = _can_be_kept(model, staying, source, beam_width)
         source, action = source.take(is_tried), action[is_tried]
         if len(staying.root) == len(kept.root) or not clock.has_time_for(len(action)):
             break
         kept = staying
         if len(action):
-            children = expand(model, source, action, num_nodes)
+            children = expand(model, source, action, num_nodes, trace_decay)
             clock.count(len(action))
             num_nodes = num_nodes + np.bincount(children.root, minlength=len(num_nodes))
             generations.append(children)

@@ -48,8 +48,10 @@ class Nodes:
     """Discounted rewards from the root up to here."""
     path_discount: Float[np.ndarray, "M"]
     """Product of the discounts up to here."""
+    earlier: Float[np.ndarray, "M"]
+    """What the estimates made on the way here add to the score; 0 if only the last one counts."""
     score: Float[np.ndarray, "M"]
-    """Return of the whole path: `path_reward + path_discount value`."""
+    """Return of the whole path: `path_reward + path_discount value`, or that mixed with earlier estimates."""
 
     def take(self, index: np.ndarray) -> Nodes:
         """The nodes at an index or mask, in its order."""
@@ -85,6 +87,7 @@ def root_nodes(model: PlanningModel, observation: Any) -> Nodes:
         legal_mask=np.array(evaluation.legal_mask),
         path_reward=zero,
         path_discount=np.ones(batch),
+        earlier=zero,
         score=evaluation.value.astype(np.float64),
     )
 
@@ -112,7 +115,11 @@ def children_of(
 
 
 def expand(
-    model: PlanningModel, source: Nodes, action: Int[np.ndarray, "C"], num_nodes: Int[np.ndarray, "B"]
+    model: PlanningModel,
+    source: Nodes,
+    action: Int[np.ndarray, "C"],
+    num_nodes: Int[np.ndarray, "B"],
+    trace_decay: float = 1.0,
 ) -> Nodes:
     """Step each node by its action, all in one call of the model.
 
@@ -125,6 +132,7 @@ def expand(
         source: the node of each of C steps, ordered by root; nodes may repeat.
         action: its action.
         num_nodes: rows that each root's tree has so far.
+        trace_decay: weight of what is seen a step later; see `beam_search`.
 
     Returns:
         The children, in order.
@@ -148,6 +156,10 @@ def expand(
     value = evaluation.value.astype(np.float64)
     path_reward = source.path_reward + source.path_discount * reward
     path_discount = source.path_discount * discount
+    earlier = source.earlier
+    if trace_decay < 1.0:
+        before = source.path_reward + source.path_discount * source.q_value[np.arange(len(action)), action]
+        earlier = earlier + (1.0 - trace_decay) * trace_decay**source.depth * before
     return Nodes(
         root=source.root,
         row=num_nodes[source.root] + rank_in_root(source.root),
@@ -163,7 +175,8 @@ def expand(
         legal_mask=np.array(evaluation.legal_mask),
         path_reward=path_reward,
         path_discount=path_discount,
-        score=path_reward + path_discount * value,
+        earlier=earlier,
+        score=earlier + trace_decay**depth * (path_reward + path_discount * value),
     )
 
 

@@ -49,6 +49,47 @@ def test_wide_beam_is_exhaustive(seed, horizon):
         assert result.tree.node[state, nodes[0]] == state
 
 
+def enumerate_mixture(
+    model: TableModel, state: int, horizon: int, trace_decay: float, path: tuple[float, float] = (0.0, 1.0)
+) -> float:
+    """Best mixture of the estimates of depth 0, 1, ... along all legal paths, from the definition."""
+    reward, discount = path
+    best = -np.inf
+    for action in np.flatnonzero(model.legal_mask[state]):
+        following = int(model.next_state[state, action])
+        now = reward + discount * model.q_value[state, action]
+        after = reward + discount * model.reward[state, action], discount * model.discount[state, action]
+        last = horizon == 1 or after[1] == 0
+        later = after[0] + after[1] * model.value[following]
+        if not last:
+            later = enumerate_mixture(model, following, horizon - 1, trace_decay, after)
+        best = max(best, (1 - trace_decay) * now + trace_decay * later)
+    return best
+
+
+@pytest.mark.parametrize("trace_decay", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("horizon", [1, 2, 3])
+def test_estimates_along_a_path_are_mixed(horizon, trace_decay):
+    model = random_table(np.random.default_rng(horizon), 30, 3, end_rate=0.2, illegal_rate=0.3)
+    result = beam_search(model, np.arange(30), beam_width=WIDE, horizon=horizon, trace_decay=trace_decay)
+    expected = [enumerate_mixture(model, state, horizon, trace_decay) for state in range(30)]
+    # A path that ended early has spent less of its weight on later steps; it stays what it was when it ended.
+    np.testing.assert_allclose(result.root_value, expected, atol=1e-12)
+
+
+def test_without_trust_in_the_model_the_root_decides():
+    model = random_table(np.random.default_rng(0), 20, 6, illegal_rate=0.5)
+    result = beam_search(model, np.arange(20), beam_width=3, horizon=2, trace_decay=0.0)
+    expected = np.where(model.legal_mask, model.q_value, -np.inf).argmax(axis=1)
+    np.testing.assert_array_equal(result.action, expected)
+
+
+@pytest.mark.parametrize("trace_decay", [-0.1, 1.1, float("nan")])
+def test_a_trace_decay_outside_its_range_is_refused(trace_decay):
+    with pytest.raises(PlanningError, match="trace_decay"):
+        beam_search(chain(ends=False), np.array([0]), beam_width=1, horizon=1, trace_decay=trace_decay)
+
+
 def test_horizon_zero_takes_the_best_legal_q_value():
     model = random_table(np.random.default_rng(0), 20, 6, illegal_rate=0.5)
     result = beam_search(model, np.arange(20), beam_width=2, horizon=0)
