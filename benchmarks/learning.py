@@ -1,0 +1,270 @@
+"""Whether learning and planning pay on whole games: our agent beside its data and what else learns from it.
+
+    python benchmarks/learning.py --game Pong --minutes 60 --seeds 3
+    python -m benchmarks.learning --game Freeway --minutes 4 --episodes 2     a rehearsal
+
+For each seed it collects play by the game's scripted players, trains our agent, a cloning and a conservative
+Q-learning Nature-CNN on it, and has all of them play whole games. `--minutes` is what a seed is meant to
+take on two cores: each learner has a third of it on one core. Steps follow from the minutes alone, not
+from the clock, so a run can be repeated; what it took is printed. Stages that are done are kept in `--out`,
+and the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a file: the packages lie beside its folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+import tyro
+
+from agents.evaluate import EvaluateConfig, evaluate
+from agents.rollout import EpisodeResult, Player, RandomPlayer, RolloutConfig, play_episodes
+from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer, train_baseline
+from benchmarks.learning_games import EPSILON, PLAYERS, LearningGame, find_learning_game
+from benchmarks.learning_report import report
+from datasets.collect import CollectConfig, collect
+from datasets.errors import UserError, run_command
+from datasets.files import replace_file
+from datasets.games import find_game
+from train import train
+from world_model.checkpoint import best_checkpoint, list_checkpoints
+from world_model.recipes import parse_command_line
+from world_model.train_config import TrainConfig
+from world_model.training import LoopConfig
+
+CURVE_POINTS = 5
+"""Checkpoints of our agent that play for the learning curve."""
+BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 1500.0, "conservative": 600.0}
+"""Gradient steps in a minute of one core of the machine of RESULTS.md."""
+EVALUATION_SEED = 10_007
+"""Added to the seed, so that games are played from other starts than those of the data."""
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """Collect, learn in several ways, play whole games, compare."""
+
+    game: str
+    """Game to learn."""
+    minutes: float = 60.0
+    """What a seed may take on two cores; a third of it, on one core, is each learner's."""
+    seeds: int = 1
+    """Seeds 0, 1, ...: each has its own data, weights and games."""
+    first_seed: int = 0
+    """The first of them."""
+    episodes: int = 20
+    """Whole games that each player plays for each seed."""
+    curve_episodes: int = 6
+    """Whole games for each point of the learning curve."""
+    workers: int = 2
+    """Stages that run side by side, each on one core."""
+    out: Path = Path("runs/learning")
+    """Folder for everything; a folder for each game, budget and seed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something to do once, in a process of its own."""
+
+    name: str
+    """For people; its log is called so."""
+    done: Path
+    """A file or folder that is there when it is done."""
+    work: Callable[[], None]
+    """Does it."""
+
+
+def main() -> None:
+    """Read the command line and run every stage that is left."""
+    config = tyro.cli(LearningConfig, description=__doc__)
+    game = find_learning_game(config.game)
+    if config.minutes <= 0 or config.seeds < 1 or config.episodes < 1:
+        raise UserError("minutes, seeds and episodes must be above 0")
+    folders = []
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
+        folder = config.out / f"{game.game.lower()}_{config.minutes:g}_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        run_stages([collecting(config, game, folder, seed)], 1)
+        run_stages(list(learning(config, game, folder, seed)), config.workers)
+        run_stages(list(playing(config, game, folder, seed)), config.workers)
+        folders.append(folder)
+    print(report(game.game, folders, config.out / f"{game.game.lower()}_{config.minutes:g}.png"))
+
+
+def run_stages(stages: list[Stage], workers: int) -> None:
+    """Run what is not done yet, so many at a time; what they print goes to logs beside their results.
+
+    Raises:
+        UserError: a stage failed; the others are run to their end.
+    """
+    left = [stage for stage in stages if not stage.done.exists()]
+    context = multiprocessing.get_context("spawn")
+    failures = []
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        started = time.perf_counter()
+        futures = {pool.submit(_run_alone, stage): stage for stage in left}
+        for future in as_completed(futures):
+            stage = futures[future]
+            minutes = (time.perf_counter() - started) / 60
+            print(f"[{minutes:5.1f} min] {stage.done.parent.name}: {stage.name}", flush=True)
+            if future.exception():
+                failures.append(f"{stage.name}: {future.exception()}; see {_log_of(stage)}")
+    if failures:
+        raise UserError("; ".join(failures))
+
+
+def _run_alone(stage: Stage) -> None:
+    torch.set_num_threads(1)
+    log = _log_of(stage)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.process_time()
+    with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        stage.work()
+        print(f"\n{stage.name}: {(time.process_time() - started) / 60:.2f} CPU minutes", flush=True)
+
+
+def _log_of(stage: Stage) -> Path:
+    return stage.done.parent / "logs" / f"{stage.name.replace(' ', '_').replace(',', '')}.txt"
+
+
+def collecting(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Stage:
+    """Collect whole games."""
+    store = folder / "play.h5"
+    asked = CollectConfig(
+        game=game.game,
+        behaviour=game.behaviour,
+        steps=game.data_steps(config.minutes),
+        out=store,
+        seed=seed,
+        workers=config.workers,
+    )
+    return Stage("collect", store, partial(collect, asked))
+
+
+def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
+    """Train every learner for the same CPU time."""
+    asked = training(config, game, folder, seed)
+    yield Stage("train ours", folder / "trained.json", partial(train_ours, asked, folder / "trained.json"))
+    for kind in BASELINE_STEPS_A_MINUTE:
+        path = weights_of(folder, kind)
+        yield Stage(
+            f"train {kind}", path, partial(train_baseline, baseline(config, folder, kind, seed), path)
+        )
+
+
+def training(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> TrainConfig:
+    """How our agent is trained."""
+    steps = round(game.steps_a_minute * config.minutes / 3)
+    world = round(game.world_share * steps)
+    return replace(
+        game.recipe,
+        data=(folder / "play.h5",),
+        run=folder / "run",
+        seed=seed,
+        world_steps=world,
+        joint_steps=steps - world,
+        keep_checkpoints=CURVE_POINTS,
+        device="cpu",
+        loop=LoopConfig(
+            held_out_every=max(1, steps // 50), image_every=steps, save_every=max(1, steps // CURVE_POINTS)
+        ),
+    )
+
+
+def train_ours(asked: TrainConfig, done: Path) -> None:
+    """Train our agent, or go on with it, and note what it took."""
+    started = time.process_time()
+    resumed = (
+        parse_command_line(["--run", str(asked.run), "--resume"]) if list_checkpoints(asked.run) else asked
+    )
+    train(resumed)
+    with replace_file(done) as temporary:
+        temporary.write_text(json.dumps({"cpu_minutes": (time.process_time() - started) / 60}))
+
+
+def baseline(config: LearningConfig, folder: Path, kind: Baseline, seed: int) -> BaselineConfig:
+    """How a baseline is trained."""
+    steps = round(BASELINE_STEPS_A_MINUTE[kind] * config.minutes / 3)
+    return BaselineConfig(kind, folder / "play.h5", steps, seed=seed)
+
+
+def weights_of(folder: Path, kind: Baseline) -> Path:
+    """Where a baseline's weights are."""
+    return folder / f"{kind}.safetensors"
+
+
+def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
+    """Every player's games, those that take longest first."""
+    best = best_checkpoint(folder / "run") or list_checkpoints(folder / "run")[-1]
+    rollout = RolloutConfig(episodes=config.episodes, envs=config.episodes)
+    start = seed + EVALUATION_SEED
+
+    def evaluation(name: str, asked: EvaluateConfig) -> Stage:
+        out = folder / "scores" / f"{name}.json"
+        return Stage(f"play {name}", out, partial(play_ours, replace(asked, out=out)))
+
+    for name, acting in reversed(PLAYERS.items()):
+        asked = EvaluateConfig(best, game.game, acting=acting, rollout=rollout, seed=start, device="cpu")
+        yield evaluation(name, asked)
+    few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
+    for path in list_checkpoints(folder / "run"):
+        asked = EvaluateConfig(
+            path, game.game, acting=PLAYERS["greedy"], rollout=few, seed=start, device="cpu"
+        )
+        yield evaluation(f"curve {path.name}", asked)
+    for kind in BASELINE_STEPS_A_MINUTE:
+        out = folder / "scores" / f"{kind}.json"
+        trained = baseline(config, folder, kind, seed)
+        yield Stage(
+            f"play {kind}",
+            out,
+            partial(play_baseline, trained, weights_of(folder, kind), game.game, rollout, start, out),
+        )
+    out = folder / "scores" / "random.json"
+    yield Stage("play random", out, partial(play_randomly, game.game, rollout, start, out))
+
+
+def play_ours(asked: EvaluateConfig) -> None:
+    """Have our agent play; `evaluate` writes the scores."""
+    evaluate(asked)
+
+
+def play_baseline(
+    trained: BaselineConfig, weights: Path, game: str, rollout: RolloutConfig, seed: int, out: Path
+) -> None:
+    """Have a baseline play."""
+    player = BaselinePlayer(trained, weights, find_game(game), epsilon=EPSILON, seed=seed)
+    _play(player, game, rollout, seed, out)
+
+
+def play_randomly(game: str, rollout: RolloutConfig, seed: int, out: Path) -> None:
+    """Have chance play."""
+    _play(RandomPlayer(find_game(game), seed=seed), game, rollout, seed, out)
+
+
+def _play(player: Player, game: str, rollout: RolloutConfig, seed: int, out: Path) -> None:
+    results = play_episodes(player, find_game(game), rollout, seed=seed)
+    write_scores(results, out)
+
+
+def write_scores(results: list[EpisodeResult], out: Path) -> None:
+    """Scores in the place where `agents.evaluate` writes its own."""
+    episodes = [{"score": result.score, "decisions": result.decisions} for result in results]
+    with replace_file(out) as temporary:
+        temporary.write_text(json.dumps({"episodes": episodes}, indent=1))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,121 @@
+"""The benchmark of learning: stages that run once, what is reported, and the players it compares with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.rollout import RolloutConfig, play_episodes
+from benchmarks.learning import Stage, run_stages, write_scores
+from benchmarks.learning_games import LEARNING_GAMES, PLAYERS, find_learning_game
+from benchmarks.learning_report import differences, read_scores, report
+from datasets.behaviour_mixtures import parse_mixture
+from datasets.errors import UserError
+from datasets.games import find_game
+from tests.house.small_store import write_small_store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def finished_folder(folder: Path, scores: dict[str, list[float]]) -> Path:
+    """A seed's folder as the stages leave it."""
+    (folder / "scores").mkdir(parents=True)
+    (folder / "run").mkdir()
+    write_small_store(folder / "play.h5", games=("Pong",))
+    (folder / "trained.json").write_text('{"cpu_minutes": 1.5}')
+    lines = [{"step": step, "phase": "joint", "loss/td": 2.0 - step / 10} for step in range(10)]
+    lines.append({"step": 9, "phase": "joint", "held_out": {"loss/td": 1.5}})
+    (folder / "run" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for name, values in scores.items():
+        episodes = [{"score": value} for value in values]
+        (folder / "scores" / f"{name}.json").write_text(json.dumps({"episodes": episodes}))
+    return folder
+
+
+def test_a_report_compares_all_players(tmp_path):
+    scores = {
+        "random": [-21.0, -20.0],
+        "clone": [-10.0, -12.0],
+        "greedy": [1.0, 3.0],
+        "beam 2x2": [6.0, 8.0],
+        "curve step_00000010": [0.0, 1.0],
+    }
+    folders = [finished_folder(tmp_path / str(seed), scores) for seed in range(2)]
+    text = report("Pong", folders, tmp_path / "pong.png")
+    assert (tmp_path / "pong.png").stat().st_size > 0
+    found = read_scores(folders)
+    assert list(found) == ["the data", "random", "clone", "greedy", "beam 2x2"]
+    assert found["the data"].shape == (2, 3)
+    rows = dict(differences(found))
+    assert rows["greedy - clone"].startswith("13.00")
+    assert rows["beam 2x2 - greedy"].startswith("5.00")
+    assert "greedy - conservative" not in rows
+    assert "beam 2x2" in text
+    assert "CPU minutes of our training: 1.5, 1.5" in text
+
+
+def leave(path: Path) -> None:
+    path.write_text("done")
+
+
+def fail() -> None:
+    raise UserError("the disk is full")
+
+
+def test_a_stage_that_is_done_is_not_done_again(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("before")
+    run_stages([Stage("one", old, partial(leave, old)), Stage("two", new, partial(leave, new))], workers=1)
+    assert (old.read_text(), new.read_text()) == ("before", "done")
+    assert "two:" in (tmp_path / "logs" / "two.txt").read_text()
+
+
+def test_a_stage_that_fails_is_named_after_the_others_are_done(tmp_path):
+    other = tmp_path / "other"
+    stages = [Stage("broken", tmp_path / "broken", fail), Stage("other", other, partial(leave, other))]
+    with pytest.raises(UserError, match=r"broken: the disk is full; see .*broken\.txt"):
+        run_stages(stages, workers=1)
+    assert other.exists()
+
+
+def test_recipes_name_behaviours_that_exist_and_settings_that_can_act():
+    for name, game in LEARNING_GAMES.items():
+        parse_mixture(game.behaviour, find_game(name))
+        assert game.data_steps(1) == game.data_steps(12) < game.data_steps(60) == game.data_steps(600)
+        assert all(acting.steps_ahead < game.recipe.context_frames for acting in PLAYERS.values())
+    with pytest.raises(UserError, match="no recipe for Tennis; name one of Freeway"):
+        find_learning_game("Tennis")
+
+
+def test_it_starts_as_a_file_too():
+    command = [sys.executable, "benchmarks/learning.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert "--minutes" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["clone", "conservative"])
+def test_a_baseline_learns_and_plays(kind, tmp_path):
+    pytest.importorskip("tianshou", reason="the baselines need the extra `baselines`")
+    from benchmarks.learning_baselines import BaselineConfig, BaselinePlayer, train_baseline
+
+    store = write_small_store(tmp_path / "play.h5", games=("Pong",))
+    config = BaselineConfig(kind, store, steps=4, held_out_fraction=0.4)
+    weights = tmp_path / "weights.safetensors"
+    train_baseline(config, weights)
+    curve = json.loads(weights.with_suffix(".json").read_text())
+    assert [row["step"] for row in curve] == [1, 2, 3, 4]
+    assert all(np.isfinite(row["held_out_imitation_loss"]) for row in curve)
+    game = find_game("Pong")
+    rollout = RolloutConfig(episodes=2, envs=2, max_decisions=5)
+    players = [BaselinePlayer(config, weights, game, epsilon=0.5, seed=1) for _ in range(2)]
+    first, second = (play_episodes(player, game, rollout, seed=3) for player in players)
+    assert [result.frames for result in first] == [result.frames for result in second]
+    write_scores(first, tmp_path / "scores.json")
+    assert len(json.loads((tmp_path / "scores.json").read_text())["episodes"]) == 2
