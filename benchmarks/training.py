@@ -211,7 +211,7 @@ def step_flops(model: WorldActionModel, rows: int, train_q: bool) -> float:
 def matrix_flops(device: torch.device, precision: str) -> float:
     """Floating point operations a second of a product of square matrices, now, as layers compute it."""
     width = 8192 if device.type == "cuda" else 1024
-    layer = Linear(width, width, bias=False).to(device, getattr(torch, precision))
+    layer = Linear(width, width, bias=False, device=device, dtype=getattr(torch, precision))
     x = torch.randn(width, width, device=device, dtype=layer.weight.dtype)
     with torch.no_grad():
         layer(x)[0, 0].item()

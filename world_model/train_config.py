@@ -91,7 +91,7 @@ class TrainConfig:
     loader_workers: int = 0
     """Processes that prepare batches ahead; 0 prepares each when it is needed."""
     bf16: bool = False
-    """Compute in bfloat16 where that is safe; pays on GPUs and on CPUs with AMX, from 40M up."""
+    """Compute in bfloat16 where that is safe; pays on GPUs and on CPUs with AVX-512 or AMX, from 40M up."""
     parallel: Parallel = "ddp"
     """How processes that torchrun starts share the work: copies of the model (ddp) or shards (fsdp)."""
     micro_batches: int | None = None
