@@ -222,7 +222,10 @@ def with_a_death(config: RolloutsConfig, command: list[str], crew: Crew) -> tupl
             os.kill(victim, signal.SIGKILL)
             killed += 1
             break
-    if process.wait(timeout=1):
+    if process.poll() is None:
+        process.kill()
+        raise SystemExit(f"given up after {PATIENCE:.0f} s: {' '.join(command)}")
+    if process.returncode:
         raise SystemExit((config.out / "log.txt").read_text())
     return time.perf_counter() - started, killed
 
