@@ -109,7 +109,10 @@ class Processes:
             # The name that replaces it is too new.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(
-                objective, find_unused_parameters=not all_used, broadcast_buffers=False
+                objective,
+                find_unused_parameters=not all_used,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
             )
 
     @contextmanager
