@@ -62,8 +62,9 @@ def improve(
             )
             first = TRIAL * trial * seconds
             last = TRIAL * (trial + 1) * seconds if trial < len(searches) else seconds
-            while (spent := (time.monotonic() - begun - first) / (last - first)) < 1 and search.can_improve:
-                if search.run(WARM * (COLD / WARM) ** max(spent, 0.0)) and search.best.seconds < best.seconds:
+            while (now := time.monotonic() - begun) < last and search.can_improve:
+                spent = max((now - first) / (last - first), 0.0)
+                if search.run(WARM * (COLD / WARM) ** spent) and search.best.seconds < best.seconds:
                     best = search.best
                     if report is not None:
                         report(best)

@@ -36,3 +36,10 @@ def test_a_program_that_gains_nothing_keeps_its_plan():
     program = random_program(0)
     busy = tuple(replace(entry, flops=1e12) for entry in program.instructions)
     assert improve(replace(program, instructions=busy), 5.0).share == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0])
+def test_without_time_the_best_setting_is_returned(seconds):
+    program = random_program(5)
+    # Under each clock the search begins at the best setting; nobody has time to change it.
+    assert improve(program, seconds).seconds == pytest.approx(tuned(program, looks_ahead=True).seconds)
