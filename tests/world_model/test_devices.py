@@ -29,7 +29,8 @@ FAULTS = """
 import resource, torch
 from world_model.devices import keep_freed_memory
 keep_freed_memory()
-torch.ones(2**23)
+for _ in range(8):  # the heap grows for the first few
+    torch.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
     torch.ones(2**23)
