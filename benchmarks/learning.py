@@ -96,6 +96,7 @@ def main() -> None:
     for seed in range(config.first_seed, config.first_seed + config.seeds):
         folder = config.out / f"{game.game.lower()}_{config.minutes:g}_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
+        print(f"{folder}:", flush=True)
         run_stages([collecting(config, game, folder, seed)], 1)
         run_stages(list(learning(config, game, folder, seed)), config.workers)
         run_stages(list(playing(config, game, folder, seed)), config.workers)
@@ -118,7 +119,7 @@ def run_stages(stages: list[Stage], workers: int) -> None:
         for future in as_completed(futures):
             stage = futures[future]
             minutes = (time.perf_counter() - started) / 60
-            print(f"[{minutes:5.1f} min] {stage.done.parent.name}: {stage.name}", flush=True)
+            print(f"[{minutes:5.1f} min] {stage.name}", flush=True)
             if future.exception():
                 failures.append(f"{stage.name}: {future.exception()}; see {_log_of(stage)}")
     if failures:
