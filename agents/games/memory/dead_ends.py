@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from agents.games.memory.book import LOG_SIZE, NONE, POSITION, SLOW, Book, undo, write
+from agents.games.memory.book import NONE, POSITION, SLOW, Book, undo, write
 from agents.games.memory.compiled import part
 from agents.games.memory.nodes import LOG_END, LOG_START, PARENT, Nodes, has_room
-from agents.games.memory.rules import COPY, DROP, DROPPED_FACT, KEEP, attempt, toggle
+from agents.games.memory.rules import COPY, DROP, DROPPED_FACT, KEEP, toggle, try_action
 from agents.games.memory.tables import FIRST, IS_GROUP, UNIT, Tables
 
 
@@ -47,22 +47,13 @@ def resolve(book: Book, tables: Tables, nodes: Nodes, parent, start, unit, reach
                 return False
             access = words[POSITION]
             if not (
-                _repeat(book, tables, access, nodes.replay[access])
-                or _repeat(book, tables, access, DROP)
-                or _repeat(book, tables, access, KEEP)
-                or _repeat(book, tables, access, COPY)
+                try_action(book, tables, access, nodes.replay[access], NONE)
+                or try_action(book, tables, access, DROP, NONE)
+                or try_action(book, tables, access, KEEP, NONE)
+                or try_action(book, tables, access, COPY, NONE)
             ):
                 unit = tables.access[access, UNIT]
     return True
-
-
-@part
-def _repeat(book, tables, access, action):
-    mark = book.words[LOG_SIZE]
-    if attempt(book, tables, access, action, NONE):
-        return True
-    undo(book, mark)
-    return False
 
 
 @part

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from agents.games.memory.book import LOG_SIZE, NONE, SLOW, clear, undo
+from agents.games.memory.book import LOG_SIZE, NONE, SLOW, clear
 from agents.games.memory.compiled import kernel, part
 from agents.games.memory.game import MemoryGame
-from agents.games.memory.rules import COPY, DROP, KEEP, NUM_ACTIONS, attempt, finish
+from agents.games.memory.rules import COPY, DROP, KEEP, NUM_ACTIONS, finish, try_action
 from agents.games.memory.simulator import simulate
 from agents.games.memory.tables import FIRST, MAY_BE_FAST, NEXT, UNIT
 
@@ -63,23 +63,18 @@ def _follow(book, tables, dropped, wishes):
     for access in range(len(tables.access)):
         book.words[LOG_SIZE] = 0
         wish = wishes[access]
-        done = _try(book, tables, access, wish)
-        done = done or (wish == KEEP and _try(book, tables, access, COPY))
-        done = done or _try(book, tables, access, DROP)
-        done = done or _try(book, tables, access, KEEP) or _try(book, tables, access, COPY)
+        done = try_action(book, tables, access, wish, NONE)
+        done = done or (wish == KEEP and try_action(book, tables, access, COPY, NONE))
+        done = done or try_action(book, tables, access, DROP, NONE)
+        done = (
+            done
+            or try_action(book, tables, access, KEEP, NONE)
+            or try_action(book, tables, access, COPY, NONE)
+        )
         if not done:
             return tables.access[access, UNIT]
     book.words[LOG_SIZE] = 0
     return finish(book, tables)
-
-
-@part
-def _try(book, tables, access, action):
-    mark = book.words[LOG_SIZE]
-    if attempt(book, tables, access, action, NONE):
-        return True
-    undo(book, mark)
-    return False
 
 
 @part

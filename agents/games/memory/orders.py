@@ -14,7 +14,7 @@ from agents.games.memory.book import (
     undo,
 )
 from agents.games.memory.compiled import kernel, part
-from agents.games.memory.rules import COPY, DROP, KEEP, attempt, finish, write_back
+from agents.games.memory.rules import COPY, DROP, KEEP, finish, try_action, write_back
 from agents.games.memory.simulator import simulate
 from agents.games.memory.tables import (
     FIRST,
@@ -59,23 +59,16 @@ def play_in_order(book, tables, dropped, benefit, copies):
     for access in range(len(tables.access)):
         book.words[LOG_SIZE] = 0
         worth = copies and benefit[access] > 0
-        done = _try(book, tables, access, KEEP, NONE) or (worth and _try(book, tables, access, COPY, NONE))
-        done = done or _try(book, tables, access, DROP, NONE)
+        done = try_action(book, tables, access, KEEP, NONE) or (
+            worth and try_action(book, tables, access, COPY, NONE)
+        )
+        done = done or try_action(book, tables, access, DROP, NONE)
         if not done and copies:
-            done = _try(book, tables, access, COPY, NONE)
+            done = try_action(book, tables, access, COPY, NONE)
         if not done:
             return tables.access[access, UNIT]
     book.words[LOG_SIZE] = 0
     return finish(book, tables)
-
-
-@part
-def _try(book, tables, access, action, look_ahead):
-    mark = book.words[LOG_SIZE]
-    if attempt(book, tables, access, action, look_ahead):
-        return True
-    undo(book, mark)
-    return False
 
 
 @kernel
@@ -120,11 +113,11 @@ def _place(book, tables, unit, manner, allowed, benefit, residency, looks_ahead)
         keeps = fast and not waits and (allowed[access] >> KEEP) & 1
         copies = fast and benefit[access] > 0 and (allowed[access] >> COPY) & 1
         copies = copies and (manner != WHOLE or access == tables.unit[unit, FIRST])
-        done = keeps and _try(book, tables, access, KEEP, look_ahead)
-        done = done or (copies and _try(book, tables, access, COPY, look_ahead))
+        done = keeps and try_action(book, tables, access, KEEP, look_ahead)
+        done = done or (copies and try_action(book, tables, access, COPY, look_ahead))
         if not done and manner == WHOLE and words[book.unit_decision + unit] == UNDECIDED:
             return False
-        if not done and not _try(book, tables, access, DROP, NONE):
+        if not done and not try_action(book, tables, access, DROP, NONE):
             return False
         access = tables.access[access, NEXT]
     if tables.unit[unit, IS_OUTPUT] and words[book.unit_stored + unit] == NEVER:

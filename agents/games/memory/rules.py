@@ -310,6 +310,16 @@ def attempt(book, tables, access, action, look_ahead):
 
 
 @part
+def try_action(book, tables, access, action, look_ahead):
+    """Take an action at an access, or leave the book as it was and return False."""
+    mark = book.words[LOG_SIZE]
+    if attempt(book, tables, access, action, look_ahead):
+        return True
+    undo(book, mark)
+    return False
+
+
+@part
 def legal_actions(book, tables, access):
     """The actions allowed at an access, as a bit mask; `1 << DROP` alone where the group has decided."""
     if book.words[book.unit_decision + tables.access[access, UNIT]] != UNDECIDED:
