@@ -157,8 +157,8 @@ def record(config: BenchmarkConfig, recording: Recording, seed: int = 0) -> Path
 
 def base_config(config: BenchmarkConfig) -> TrainConfig:
     """What all training has in common."""
-    return replace(
-        RECIPES["tiny"],
+    return TrainConfig(
+        run=Path("runs/tiny"),
         context_frames=CONTEXT,
         stride=SEGMENTS.stride,
         value_range=(-5.0, 5.0),

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from agents.acting import ActingConfig
 from datasets.errors import UserError
 from datasets.games import find_game
-from world_model.losses import LossConfig
 from world_model.recipes import RECIPES
 from world_model.train_config import TrainConfig
-from world_model.training import OptimizerConfig
 
 EPSILON = 0.02
 """Share of random actions of every player that learned: games from different starts are often the same."""
@@ -25,80 +23,62 @@ class LearningGame:
     behaviour: str
     """Who plays for the data, in the words of `datasets.collect`."""
     steps: int
-    """Decisions of data for an hour's run; shorter runs take their share, but no less than a fifth."""
+    """Decisions of data for half an hour's run or more; shorter ones take their share, at least a third."""
     recipe: TrainConfig
     """How it is trained; data, run, seed and steps are filled in."""
     world_share: float
     """Share of the training steps in which the world part is trained alone."""
     steps_a_minute: float
-    """Training steps in a minute of one core of the machine of RESULTS.md; an hour's steps follow from it."""
+    """Training steps in a minute of one core of the machine of RESULTS.md."""
 
     def data_steps(self, minutes: float) -> int:
         """Decisions of data of a run of so many minutes."""
-        return round(self.steps * min(1.0, max(0.2, minutes / 60)))
+        return round(self.steps * min(1.0, max(1 / 3, minutes / 30)))
 
 
-_TINY = replace(
-    RECIPES["tiny"],
-    context_frames=4,
-    stride=1,
-    tokenizer="dictionary",
-    tokenizer_steps=100,
-    tokenizer_optimizer=OptimizerConfig(5e-4, schedule="cosine"),
-    batch_size=8,
-    world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
-    joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
-    loss=LossConfig(td_target="monte_carlo", discount=0.95, supervised_weight=1.0),
-    value_range=(-1.5, 1.5),
-)
+_TINY = RECIPES["tiny"]
+_MONTE_CARLO = replace(_TINY.loss, td_target="monte_carlo")
 
 LEARNING_GAMES: dict[str, LearningGame] = {
     "Freeway": LearningGame(
         game="Freeway",
-        behaviour="up=0.3..0.9:0.6,dodger@0..0.6:0.4",
-        steps=60_000,
-        recipe=replace(
-            _TINY,
-            tokenizer="tiny",
-            tokenizer_steps=1000,
-            tokenizer_optimizer=RECIPES["tiny"].tokenizer_optimizer,
-            loss=replace(_TINY.loss, discount=0.97),
-            value_range=(-2.0, 2.0),
-        ),
-        world_share=0.3,
+        behaviour="up=0.3..0.9",
+        steps=120_000,
+        recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-2.0, 2.0)),
+        world_share=0.1,
         steps_a_minute=600.0,
     ),
     "Pong": LearningGame(
         game="Pong",
-        behaviour="tracker@0..0.5:0.4,shots@0..0.4:0.35,tracker@0.5..1:0.25",
-        steps=150_000,
-        recipe=_TINY,
-        world_share=0.1,
+        behaviour="chaser=0..8@0..0.3",
+        steps=300_000,
+        recipe=replace(_TINY, value_range=(-1.5, 1.5)),
+        world_share=0.05,
         steps_a_minute=600.0,
     ),
     "Breakout": LearningGame(
         game="Breakout",
-        behaviour="tracker@0..0.5",
-        steps=250_000,
+        behaviour="chaser=0..8@0..0.3",
+        steps=300_000,
         recipe=replace(_TINY, value_range=(-1.0, 5.0)),
-        world_share=0.1,
+        world_share=0.05,
         steps_a_minute=600.0,
     ),
     "SpaceInvaders": LearningGame(
         game="SpaceInvaders",
-        behaviour="lookahead=24@0..0.6:0.5,sticky=0.9:0.5",
-        steps=60_000,
-        recipe=replace(_TINY, value_range=(-1.0, 5.0)),
-        world_share=0.1,
+        behaviour="lookahead=12@0..0.6:0.4,sticky=0.9:0.6",
+        steps=90_000,
+        recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-1.0, 5.0)),
+        world_share=0.05,
         steps_a_minute=600.0,
     ),
 }
 """The games of the benchmark."""
 
-_OURS = ActingConfig(context_frames=4, epsilon=EPSILON)
+_OURS = ActingConfig(context_frames=6, epsilon=EPSILON)
 PLAYERS: dict[str, ActingConfig] = {
     "greedy": replace(_OURS, planner="greedy"),
-    "greedy, planner's context": replace(_OURS, planner="greedy", context_frames=2),
+    "greedy, planner's context": replace(_OURS, planner="greedy", context_frames=4),
     "beam 2x2": replace(_OURS, beam_width=2, horizon=2),
     "beam 2x2, decay 0.5": replace(_OURS, beam_width=2, horizon=2, trace_decay=0.5),
     "beam 3x2, decay 0.5": replace(_OURS, beam_width=3, horizon=2, trace_decay=0.5),

@@ -57,7 +57,8 @@ def read_scores(folders: Sequence[Path]) -> dict[str, Float[np.ndarray, "G N"]]:
     stores = [[e.total_reward for e in EpisodeStore(folder / "play.h5").episodes] for folder in folders]
     shortest = min(map(len, stores))
     scores = {"the data": np.array([rewards[:shortest] for rewards in stores])}
-    names = [path.stem for path in sorted((folders[0] / "scores").glob("*.json"))]
+    # A player that has not played for every seed yet is left out.
+    names = set.intersection(*({path.stem for path in (f / "scores").glob("*.json")} for f in folders))
     for name in sorted(names, key=_order):
         if not name.startswith("curve "):
             scores[name] = np.array([_scores_in(folder / "scores" / f"{name}.json") for folder in folders])

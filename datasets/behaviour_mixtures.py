@@ -17,7 +17,7 @@ import numpy as np
 
 from datasets.atari import AtariEmulator
 from datasets.behaviours import Behaviour, EpsilonNoise, RandomPlay
-from datasets.controllers import BreakoutTracker, FreewayWalker, PongTracker
+from datasets.controllers import BallChaser, BreakoutTracker, FreewayWalker, PongTracker
 from datasets.errors import UserError
 from datasets.games import Game
 from datasets.lookahead import FreewayDodger, Lookahead, PongShots
@@ -65,6 +65,14 @@ KINDS = (
         "meets the ball where it will come; @0.02 gets it out of endless rallies",
         _tracker,
         games=("Breakout", "Pong"),
+    ),
+    Kind(
+        "chaser",
+        "follows the ball, by where it will be VALUE emulator frames ahead",
+        lambda game, _, __, value: BallChaser(game, value),
+        games=("Breakout", "Pong"),
+        default=4.0,
+        bounds=(0.0, 20.0),
     ),
     Kind(
         "up",

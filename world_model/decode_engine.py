@@ -1,7 +1,7 @@
 """The world-action model as planning runs it: packed weights, the parts that are needed, no dropout.
 
 Letters: N layers, B rows of a prefix, T tokens of a prefix, R tokens fed at once, H heads, D width,
-d width of a head, V observation vocabulary, A actions.
+d width of a head, I inputs of a Q head, V observation vocabulary, A actions.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Prefix:
 
     keys: Float[Tensor, "N B H T d"]
     values: Float[Tensor, "N B H T d"]
-    last_hidden: Float[Tensor, "B D"]
-    """Hidden state of each row's last token."""
+    seen: Float[Tensor, "B I"]
+    """What the Q heads see of each row's last frame."""
 
 
 class DecodeEngine:
@@ -78,6 +78,7 @@ class DecodeEngine:
         self.device = model.position_embedding.weight.device
         self.heads = config.transformer.heads
         self._frame_tokens = config.tokens_per_frame
+        self.reads_frames = config.q_head.reads == "frame"
         self._layers = [_pack_block(cast(Block, block), dtype) for block in model.transformer.blocks]
         # The last layer's keys and values are all that a prefix needs of most of its tokens.
         attention = cast(Block, model.transformer.blocks[-1]).attention
@@ -106,7 +107,10 @@ class DecodeEngine:
         position = torch.arange(longest, device=self.device).repeat(batch)
         is_action = position % (self._frame_tokens + 1) == self._frame_tokens
         x = self._embed(tokens.reshape(-1), is_action, position, task_id.repeat_interleave(longest))
-        last = torch.arange(batch, device=self.device) * longest + length - 1
+        # Of the last layer's hidden states only those that the Q heads read are made.
+        count = self._frame_tokens if self.reads_frames else 1
+        place = length[:, None] + torch.arange(-count, 0, device=self.device)
+        read = (torch.arange(batch, device=self.device)[:, None] * longest + place).flatten()
         keys, values = [], []
         for layer in self._layers[:-1]:
             qkv = layer.qkv(layer.attention_norm(x))
@@ -124,11 +128,12 @@ class DecodeEngine:
         )
         keys.append(key)
         values.append(value)
-        query = rearrange(self._last_query(normed[last]), "B (H d) -> B H 1 d", H=self.heads)
-        seen = (torch.arange(longest, device=self.device) < length[:, None])[:, None, None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=1.0)
-        x = _add(layer, x[last], rearrange(attended, "B H 1 d -> B (H d)"))
-        return Prefix(torch.stack(keys), torch.stack(values), self._final_norm(x))
+        query = rearrange(self._last_query(normed[read]), "(B c) (H d) -> B H c d", B=batch, H=self.heads)
+        before = (torch.arange(longest, device=self.device) <= place[..., None])[:, None]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=before, scale=1.0)
+        x = self._final_norm(_add(layer, x[read], rearrange(attended, "B H c d -> (B c) (H d)")))
+        seen = self.seen_by_q(rearrange(x, "(B c) D -> B c D", B=batch))
+        return Prefix(torch.stack(keys), torch.stack(values), seen)
 
     def extend(
         self,
@@ -162,9 +167,13 @@ class DecodeEngine:
         """Logits of going on and ending, at action tokens."""
         return self._head_ends[1](self._head_ends[0](hidden))
 
-    def q_values(self, hidden: Float[Tensor, "R D"]) -> Float[Tensor, "R A"]:
-        """Value of each action at the last token of a frame; in float32 throughout."""
-        return self._model.q_values(self._model.head_q(hidden))
+    def seen_by_q(self, frames: Float[Tensor, "R K D"]) -> Float[Tensor, "R I"]:
+        """What the Q heads see of the hidden states of whole frames."""
+        return self._model.config.q_head.of_frames(frames)
+
+    def q_values(self, seen: Float[Tensor, "R I"]) -> Float[Tensor, "R A"]:
+        """Value of each action by what the Q heads see of a frame; in float32 throughout."""
+        return self._model.q_values(self._model.head_q(seen))
 
     def _embed(self, tokens: Tensor, is_action: Tensor, position: Tensor, task_id: Tensor) -> Tensor:
         embedded = self._token_table[tokens + self._first_action * is_action] + self._position_table[position]

@@ -1,6 +1,7 @@
 """Greedy decoding of imagined frames, many tokens a pass: guessed tokens are checked all at once.
 
-Letters: M nodes, K tokens a frame, R tokens fed at once, D width of the hidden states.
+Letters: M nodes, K tokens a frame, R tokens fed at once, D width of the hidden states, I inputs of
+a Q head.
 
 Greedy decoding takes the most likely token at each place, given all before it. Fed one by one, the
 tokens of a frame cost a pass over all weights each. Here a pass is fed guesses of the tokens to come
@@ -43,8 +44,8 @@ class DecodedFrames:
     """Whether the episode is predicted to end."""
     tokens: Int[np.ndarray, "M K"]
     """The imagined frames."""
-    hidden: Float[Tensor, "M D"]
-    """Hidden state of each frame's last token."""
+    seen: Float[Tensor, "M I"]
+    """What the Q heads see of each frame."""
     passes: int
     """Times the weights were read."""
     tokens_fed: int
@@ -83,7 +84,7 @@ def decode_frames(
         reward=reward,
         is_end=is_end,
         tokens=tokens,
-        hidden=decoding.last_hidden,
+        seen=decoding.seen(),
         passes=decoding.passes,
         tokens_fed=decoding.tokens_fed,
         second_guesses=(int(right.sum()), int((decoding.second_guess >= 0).sum())),
@@ -113,8 +114,8 @@ class _Decoding:
         self.second_guess = np.full_like(draft.tokens, -1)
         self._confidence = np.tile(draft.confidence, (len(action), 1))
         self._second_confidence = draft.second_confidence
-        self.last_hidden = torch.zeros(0)
         self.first_hidden = torch.zeros(0)
+        self._frames = torch.zeros(0)
         self.passes = self.tokens_fed = 0
 
     @property
@@ -159,13 +160,18 @@ class _Decoding:
         )
         if self.passes == 0:
             self.first_hidden = hidden[self._tensor(row)]
-            self.last_hidden = torch.zeros_like(self.first_hidden)
+            shape = (*self.second_guess.shape, hidden.shape[-1])
+            self._frames = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
         self.passes, self.tokens_fed = self.passes + 1, self.tokens_fed + len(node)
         self._accept(self._predictions(hidden, node, place), self.start + count)
-        is_new = self.is_done & (count > 0)
-        if is_new.any():
-            done = np.flatnonzero(is_new)
-            self.last_hidden[self._tensor(done)] = hidden[self._tensor(row[done] + count[done] - 1)]
+        # What was fed after a wrong guess is written again when the right token is fed.
+        is_observation = self._tensor(place > 0)
+        node, place = self._tensor(node)[is_observation], self._tensor(place - 1)[is_observation]
+        self._frames[node, place] = hidden[is_observation]
+
+    def seen(self) -> Tensor:
+        """What the Q heads see of the frames, once they are complete."""
+        return self._engine.seen_by_q(self._frames)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._engine.device)

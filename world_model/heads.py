@@ -1,6 +1,7 @@
 """The heads on the shared transformer: small classifiers, and an ensemble of Q heads in one.
 
-Letters: Q ensemble members, D width of the hidden states, A actions, Z atoms.
+Letters: Q ensemble members, K tokens of a frame, D width of the hidden states, I inputs of a Q head,
+A actions, Z atoms.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class QHeadConfig:
     """Smallest support point."""
     value_max: float = 30.0
     """Largest support point."""
+    reads: Literal["last_token", "frame"] = "last_token"
+    """What of a frame the heads see: the hidden state of its last token, or beside it the greatest of each
+    hidden number over the frame, by which what happens anywhere in it comes through."""
 
     def __post_init__(self) -> None:
         if self.ensemble_size < 1:
@@ -50,6 +54,15 @@ class QHeadConfig:
     def outputs_per_action(self) -> int:
         """Numbers predicted for one action."""
         return self.num_atoms if self.distribution == "c51" else 1
+
+    def input_width(self, width: int) -> int:
+        """Numbers that the heads see of a frame of hidden states of this width."""
+        return 2 * width if self.reads == "frame" else width
+
+    def of_frames(self, hidden: Float[Tensor, "*rows K D"]) -> Float[Tensor, "*rows I"]:
+        """What the heads see of frames of K hidden states."""
+        last = hidden[..., -1, :]
+        return torch.cat([last, hidden.amax(-2)], dim=-1) if self.reads == "frame" else last
 
 
 def classifier_head(width: int, classes: int) -> nn.Sequential:
@@ -97,16 +110,16 @@ class QHead(nn.Module):
         super().__init__()
         members, hidden = config.ensemble_size, config.mlp_width
         self.members = members
-        self.linear1 = StackedLinear(members, width, hidden)
+        self.linear1 = StackedLinear(members, config.input_width(width), hidden)
         self.norm1 = StackedLayerNorm(members, hidden)
         self.linear2 = StackedLinear(members, hidden, hidden)
         self.norm2 = StackedLayerNorm(members, hidden)
         self.linear3 = StackedLinear(members, hidden, num_actions * config.outputs_per_action)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "Q *rows AZ"]:
+    def forward(self, seen: Float[Tensor, "*rows I"]) -> Float[Tensor, "Q *rows AZ"]:
         """Logits of each member; the outputs of one action stand together."""
-        x = hidden.reshape(-1, hidden.shape[-1]).expand(self.members, -1, -1)
+        x = seen.reshape(-1, seen.shape[-1]).expand(self.members, -1, -1)
         x = F.mish(self.norm1(self.dropout(self.linear1(x))))
         x = F.mish(self.norm2(self.dropout(self.linear2(x))))
-        return self.linear3(x).unflatten(1, hidden.shape[:-1])
+        return self.linear3(x).unflatten(1, seen.shape[:-1])

@@ -138,6 +138,16 @@ class TokenizerLearner:
             print(f"WARNING: the tokenizer has collapsed: {statistics.advice()}")
 
 
+def _judge(config: LossConfig) -> str:
+    """The held-out loss by which checkpoints are compared while the Q head is trained, for it is what acts.
+
+    A target that bootstraps moves with the weights, so its distance tells nothing across time; then the
+    penalty alone judges, which is how far the data's actions are from being the best.
+    """
+    moves = config.td_target != "monte_carlo"
+    return "loss/penalty" if moves and config.penalty != "none" else "loss/action"
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentPart:
     """A part of a batch of segments, as the objective takes it."""
@@ -212,8 +222,7 @@ class WorldLearner:
         self.parts, self._processes = parts, processes
         self._copy: WorldActionModel | None = None
         self._target_update_every, self._first_step = target_update_every, first_step
-        # The Q head memorises while the world part still learns, and it is what acts.
-        self.judged_by = "loss/action" if train_q else "loss/total"
+        self.judged_by = _judge(config) if train_q else "loss/total"
         self._device = model.position_embedding.weight.device
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, ...]]:

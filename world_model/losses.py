@@ -301,7 +301,7 @@ def _q_logits(
     model: WorldActionModel, hidden: Float[Tensor, "B L P D"]
 ) -> tuple[Float[Tensor, "Q B L AZ"], Float[Tensor, "Q B L AZ"]]:
     """What the Q head and, without gradient, the target head say after each frame's last token."""
-    at_frame = hidden[:, :, -2]
+    at_frame = model.config.q_head.of_frames(hidden[:, :, :-1])
     with torch.no_grad():
         target_logits = model.head_q_target(at_frame)
     q_input = at_frame if model.config.q_gradient_to_trunk else at_frame.detach()

@@ -139,7 +139,7 @@ class WorldActionPlanningModel:
             frames=tokens[rows, length[:, None] + places].cpu().numpy(),
         )
         zeros = np.zeros(len(tokens))
-        return self._evaluation(np.arange(len(tokens)), zeros, np.ones_like(zeros), prefix.last_hidden)
+        return self._evaluation(np.arange(len(tokens)), zeros, np.ones_like(zeros), prefix.seen)
 
     @torch.inference_mode()
     def step(self, parent: Int[np.ndarray, " M"], action: Int[np.ndarray, " M"]) -> Evaluation:
@@ -167,7 +167,7 @@ class WorldActionPlanningModel:
         self._search = replace(search, frames=np.concatenate([search.frames, decoded.tokens]))
         cut = decoded.is_end & (not self.published_semantics)
         discount = np.where(cut, 0.0, self.discount)
-        return self._evaluation(node, decoded.reward, discount, decoded.hidden)
+        return self._evaluation(node, decoded.reward, discount, decoded.seen)
 
     def observation_tokens(self, nodes: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M K"]:
         """The frame that each state ends with: imagined ones, and for roots the real one.
@@ -178,9 +178,9 @@ class WorldActionPlanningModel:
         return self._searched(nodes).frames[nodes]
 
     def _evaluation(
-        self, node: np.ndarray, reward: np.ndarray, discount: np.ndarray, hidden: Tensor
+        self, node: np.ndarray, reward: np.ndarray, discount: np.ndarray, seen: Tensor
     ) -> Evaluation:
-        q_value = self._engine.q_values(hidden).cpu().numpy()
+        q_value = self._engine.q_values(seen).cpu().numpy()
         search = self._searched(node)
         legal_mask = search.legal_mask[search.tree.root[node]]
         return Evaluation(

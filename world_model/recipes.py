@@ -17,6 +17,7 @@ from datasets.errors import UserError
 from datasets.mixture import parse_games
 from world_model.checkpoint import config_from_json, find_checkpoint, list_checkpoints
 from world_model.imagination import ImaginationConfig
+from world_model.losses import LossConfig
 from world_model.sizes import SIZES
 from world_model.train_config import TrainConfig
 from world_model.training import LoopConfig, OptimizerConfig
@@ -40,10 +41,36 @@ _PUBLISHED = TrainConfig(
     loop=LoopConfig(log_every=100, held_out_every=1000, image_every=10_000, save_every=5000),
 )
 
+# Found on whole games, in minutes of one core (benchmarks/RESULTS.md, "Learning").
+_TINY = TrainConfig(
+    run=Path("runs/tiny"),
+    tokenizer="dictionary",
+    tokenizer_steps=100,
+    tokenizer_optimizer=OptimizerConfig(5e-4, schedule="cosine"),
+    # A planner of horizon 2 still sees 4 real frames.
+    context_frames=6,
+    stride=1,
+    batch_size=12,
+    world_steps=200,
+    world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
+    joint_steps=4000,
+    joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
+    loss=LossConfig(
+        td_target="n_step",
+        n_step=5,
+        double_q=True,
+        discount=0.97,
+        cql_weight=1.0,
+        supervised_weight=1.0,
+    ),
+    value_range=(-2.0, 6.0),
+    target_update_every=500,
+)
+
 _FREE_WHEN_RESUMED = ("run", "resume", "max_steps", "device", "parallel", "loader_workers", "recompute")
 
 RECIPES: dict[str, TrainConfig] = {
-    "tiny": TrainConfig(run=Path("runs/tiny")),
+    "tiny": _TINY,
     "40M": replace(_PUBLISHED, size="40M"),
     "70M": replace(_PUBLISHED, size="70M"),
     "150M": replace(_PUBLISHED, size="150M"),

@@ -20,7 +20,7 @@ SIZES: dict[str, WorldActionConfig] = {
             residual_dropout=0.0,
             attention_dropout=0.0,
         ),
-        q_head=QHeadConfig(mlp_width=64, dropout=0.0),
+        q_head=QHeadConfig(mlp_width=64, dropout=0.0, reads="frame"),
         vocab_size=320,
     ),
     "40M": WorldActionConfig(

@@ -119,12 +119,13 @@ class WorldActionModel(nn.Module):
             cache: tokens fed earlier; takes the new ones in. Not for training.
 
         Raises:
-            ValueError: more than `config.max_tokens` tokens altogether.
+            ValueError: more than `config.max_tokens` tokens altogether, or a part of a frame for Q heads that
+                read whole ones.
         """
         start = cache.length if cache is not None else 0
         hidden = self.hidden(tokens, task_id, cache)
         at_action = hidden[:, self._columns(start, self.config.tokens_per_frame)]
-        at_frame = hidden[:, self._columns(start, self.config.tokens_per_frame - 1)]
+        at_frame = self._q_inputs(hidden, start)
         q_input = at_frame if self.config.q_gradient_to_trunk else at_frame.detach()
         return ModelOutput(
             hidden=hidden,
@@ -214,6 +215,17 @@ class WorldActionModel(nn.Module):
     def _columns(self, start: int, place: int) -> slice:
         """Columns of tokens fed from position `start` on that have this place in their block."""
         return slice((place - start) % self.config.block_tokens, None, self.config.block_tokens)
+
+    def _q_inputs(self, hidden: Tensor, start: int) -> Tensor:
+        """What the Q heads see of the frames whose last tokens are fed."""
+        size = self.config.tokens_per_frame
+        last = torch.arange(hidden.shape[1], device=hidden.device)[self._columns(start, size - 1)]
+        if self.config.q_head.reads == "last_token":
+            return hidden[:, last]
+        if (last < size - 1).any():
+            raise ValueError("the Q heads read whole frames; feed the tokens of a frame at once")
+        frames = last[:, None] + torch.arange(1 - size, 1, device=hidden.device)
+        return self.config.q_head.of_frames(hidden[:, frames])
 
     def _before_observations(self, hidden: Tensor, start: int) -> Tensor:
         """Hidden states of the tokens that an observation token follows."""

@@ -87,7 +87,7 @@ def test_a_stage_that_fails_is_named_after_the_others_are_done(tmp_path):
 def test_recipes_name_behaviours_that_exist_and_settings_that_can_act():
     for name, game in LEARNING_GAMES.items():
         parse_mixture(game.behaviour, find_game(name))
-        assert game.data_steps(1) == game.data_steps(12) < game.data_steps(60) == game.data_steps(600)
+        assert game.data_steps(1) == game.data_steps(10) < game.data_steps(30) == game.data_steps(600)
         assert all(acting.steps_ahead < game.recipe.context_frames for acting in PLAYERS.values())
     with pytest.raises(UserError, match="no recipe for Tennis; name one of Freeway"):
         find_learning_game("Tennis")

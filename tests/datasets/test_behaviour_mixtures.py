@@ -71,7 +71,7 @@ def test_epsilon_one_is_random_play():
 @pytest.mark.parametrize(
     ("text", "game", "expected"),
     [
-        ("teacher", PONG, "no 'teacher'; Pong has random, sticky, tracker, shots, lookahead"),
+        ("teacher", PONG, "no 'teacher'; Pong has random, sticky, tracker, chaser, shots, lookahead"),
         ("tracker", ALIEN, "tracker plays Breakout and Pong, not Alien; Alien has random, sticky, lookahead"),
         ("up=1.5", FREEWAY, "value is 1.5; it must lie between 0 and 1"),
         ("up=0.9..0.3", FREEWAY, "a range must go up"),

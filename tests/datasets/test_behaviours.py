@@ -3,7 +3,7 @@ import pytest
 
 from datasets.atari import AtariEmulator
 from datasets.behaviours import Behaviour, EpsilonNoise, RandomPlay
-from datasets.controllers import BreakoutTracker, FreewayWalker, PongTracker, reflected
+from datasets.controllers import BallChaser, BreakoutTracker, FreewayWalker, PongTracker, reflected
 from datasets.games import find_game
 from datasets.lookahead import ActionSequence, FreewayDodger, Lookahead, Outcome, PongShots, try_behaviour
 
@@ -80,6 +80,14 @@ def test_the_breakout_tracker_serves_and_keeps_its_lives():
     total, _ = play(emulator, BreakoutTracker(rng()), 300)
     assert total >= 8
     assert emulator.lives >= 4
+
+
+@pytest.mark.parametrize("game", [PONG, BREAKOUT])
+def test_a_chaser_that_looks_ahead_plays_better_than_one_that_does_not(game):
+    late, ahead = (
+        play(AtariEmulator(game, seed=0), BallChaser(game, frames), 600)[0] for frames in (0.0, 4.0)
+    )
+    assert ahead > late
 
 
 def test_the_freeway_walker_walks_as_often_as_it_says():

@@ -68,7 +68,7 @@ def test_a_run_leaves_checkpoints_trace_board_and_pictures(store, tmp_path):
     # From the first step of each phase on, and what acts tells the best checkpoint.
     assert {0, 3, 6} <= {line["step"] for line in held_out}
     last = json.loads((list_checkpoints(tmp_path / "run")[-1] / "config.json").read_text())
-    assert last["held_out_loss"] == held_out[-1]["held_out"]["loss/action"]
+    assert last["held_out_loss"] == held_out[-1]["held_out"]["loss/penalty"]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert (tmp_path / "run" / "images" / "tokenizer_reconstruction.png").exists()
 

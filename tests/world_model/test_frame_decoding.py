@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from tests.world_model.small_models import random_model, random_tokens, small_config
+from tests.world_model.small_models import SMALL_Q_HEAD, random_model, random_tokens, small_config
 from world_model.decode_engine import DecodeEngine
 from world_model.drafting import Draft
 from world_model.frame_decoding import DecodedFrames, decode_frames
 from world_model.tree_cache import Branch, TreeCache
 
-CONFIG = small_config(tokens_per_frame=9)
+# Q heads that see whole frames see every token's hidden state.
+CONFIG = small_config(tokens_per_frame=9, q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame"))
 MODEL = random_model(CONFIG, seed=3)
 ENGINE = DecodeEngine(MODEL)
 NODES = 5
@@ -48,7 +51,7 @@ def _assert_same(decoded: DecodedFrames, keys: torch.Tensor) -> None:
     assert decoded.tokens.tolist() == PLAIN.tokens.tolist()
     assert decoded.reward.tolist() == PLAIN.reward.tolist()
     assert decoded.is_end.tolist() == PLAIN.is_end.tolist()
-    torch.testing.assert_close(decoded.hidden, PLAIN.hidden, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decoded.seen, PLAIN.seen, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(keys, PLAIN_KEYS, atol=1e-4, rtol=1e-4)
 
 
@@ -117,5 +120,5 @@ def test_bfloat16_is_close() -> None:
     prefix = engine.prefill(tokens, torch.tensor([19, 19]), torch.tensor([1, 2]))
     exact = ENGINE.prefill(tokens, torch.tensor([19, 19]), torch.tensor([1, 2]))
     assert prefix.keys.dtype == torch.bfloat16
-    assert prefix.last_hidden.dtype == torch.float32
-    assert (prefix.last_hidden - exact.last_hidden).abs().mean() < 0.1
+    assert prefix.seen.dtype == torch.float32
+    assert (prefix.seen - exact.seen).abs().mean() < 0.1

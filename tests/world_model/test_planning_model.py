@@ -12,12 +12,14 @@ from torch import Tensor
 
 from planning.beam import beam_search
 from planning.model import Evaluation, PlanningError, PlanningModel
-from tests.world_model.small_models import random_model, random_tokens, small_config
+from tests.world_model.small_models import SMALL_Q_HEAD, random_model, random_tokens, small_config
 from world_model.planning_model import TokenContext, WorldActionPlanningModel
 from world_model.world_action_model import WorldActionModel
 
 CONFIG = small_config()
 MODEL = random_model(CONFIG, seed=1)
+FRAME_READER = random_model(small_config(q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame")), seed=1)
+"""A model whose Q heads see whole frames."""
 DISCOUNT = 0.9
 
 
@@ -54,23 +56,23 @@ class _State:
 
 
 @torch.inference_mode()
-def _plain_root(context: TokenContext, row: int) -> _State:
+def _plain_root(context: TokenContext, row: int, model: WorldActionModel = MODEL) -> _State:
     tokens = context.tokens[row : row + 1, : int(context.length[row])]
-    output = MODEL(tokens, context.task_id[row : row + 1])
-    return _State(tokens, 0.0, False, MODEL.q_values(output.logits_q[:, 0, -1]).numpy())
+    output = model(tokens, context.task_id[row : row + 1])
+    return _State(tokens, 0.0, False, model.q_values(output.logits_q[:, 0, -1]).numpy())
 
 
 @torch.inference_mode()
-def _plain_step(state: _State, action: int, task_id: Tensor) -> _State:
+def _plain_step(state: _State, action: int, task_id: Tensor, model: WorldActionModel = MODEL) -> _State:
     """The same step without any cache: the whole sequence again for each token."""
     tokens = torch.cat([state.tokens, torch.tensor([[action]])], dim=1)
-    output = MODEL(tokens, task_id)
+    output = model(tokens, task_id)
     reward = int(output.logits_rewards[0, -1].argmax()) - 1
     ended = bool(output.logits_ends[0, -1].argmax())
     for _ in range(CONFIG.tokens_per_frame):
-        token = MODEL(tokens, task_id).logits_observations[:, -1].argmax(-1, keepdim=True)
+        token = model(tokens, task_id).logits_observations[:, -1].argmax(-1, keepdim=True)
         tokens = torch.cat([tokens, token], dim=1)
-    q_value = MODEL.q_values(MODEL(tokens, task_id).logits_q[:, 0, -1]).numpy()
+    q_value = model.q_values(model(tokens, task_id).logits_q[:, 0, -1]).numpy()
     return _State(tokens, reward, ended, q_value)
 
 
@@ -86,14 +88,15 @@ def _assert_evaluation(evaluation: Evaluation, row: int, state: _State, legal_ma
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.data())
 def test_trees_of_any_shape_equal_the_model_without_a_cache(data: st.DataObject) -> None:
+    model = data.draw(st.sampled_from([MODEL, FRAME_READER]))
     blocks = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     context = _context(blocks, seed=data.draw(st.integers(0, 1000)), behind=7)
-    planning_model = WorldActionPlanningModel(MODEL, discount=DISCOUNT)
+    planning_model = WorldActionPlanningModel(model, discount=DISCOUNT)
     roots = planning_model.root(context)
     assert roots.node.tolist() == list(range(len(blocks)))
     assert roots.reward.tolist() == [0.0] * len(blocks)
     assert roots.discount.tolist() == [1.0] * len(blocks)
-    states = [_plain_root(context, row) for row in range(len(blocks))]
+    states = [_plain_root(context, row, model) for row in range(len(blocks))]
     root_of = list(range(len(blocks)))
     for row, state in enumerate(states):
         np.testing.assert_allclose(roots.q_value[row], state.q_value, rtol=1e-4, atol=1e-4)
@@ -111,7 +114,7 @@ def test_trees_of_any_shape_equal_the_model_without_a_cache(data: st.DataObject)
         assert evaluation.node.tolist() == list(range(len(states), len(states) + len(parents)))
         for row, (parent, taken) in enumerate(zip(parents, actions, strict=True)):
             root = root_of[parent]
-            state = _plain_step(states[parent], taken, context.task_id[root : root + 1])
+            state = _plain_step(states[parent], taken, context.task_id[root : root + 1], model)
             _assert_evaluation(evaluation, row, state, context.legal_mask[root].numpy())
             states.append(state)
             root_of.append(root)

@@ -49,6 +49,23 @@ def test_heads_read_their_places_of_each_block(tokens_per_frame: int) -> None:
 
 
 @torch.inference_mode()
+def test_q_heads_that_read_frames_see_the_last_token_and_the_greatest_of_all() -> None:
+    model = random_model(small_config(q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame")))
+    output = model(TOKENS, TASK_ID)
+    frames = output.hidden.unflatten(1, (CONFIG.max_blocks, CONFIG.block_tokens))[:, :, :-1]
+    seen = torch.cat([frames[:, :, -1], frames.max(dim=2).values], dim=-1)
+    _close(output.logits_q, model.head_q(seen))
+    _close(output.logits_q_target, model.head_q_target(seen))
+    # What follows the last whole frame does not matter, and a frame in two parts cannot be read.
+    longer = model(TOKENS[:, : CONFIG.block_tokens + 2], TASK_ID)
+    _close(longer.logits_q, output.logits_q[:, :, :1])
+    cache = model.new_cache(rows=2)
+    model(TOKENS[:, :2], TASK_ID, cache)
+    with pytest.raises(ValueError, match="feed the tokens of a frame at once"):
+        model(TOKENS[:, 2:4], TASK_ID, cache)
+
+
+@torch.inference_mode()
 def test_place_decides_the_embedding_of_a_token() -> None:
     """The hidden states are the transformer's of embeddings summed by hand."""
     model, block = MODEL, CONFIG.block_tokens
