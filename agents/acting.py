@@ -42,8 +42,8 @@ class ActingConfig:
     """Paths the beam planner keeps, and actions it tries per state."""
     horizon: int = 2
     """Steps the planner looks ahead; of these, tree search imagines all but the last, and at least one."""
-    trace_decay: float = 1.0
-    """Weight that beam search gives to each further imagined step; below 1, earlier estimates count too."""
+    trace_decay: float = 0.5
+    """Weight that beam search gives to each further imagined step; 1 counts the last alone, as published."""
     num_simulations: int = 20
     """States the tree search adds to its tree."""
     context_frames: int = 8

@@ -79,7 +79,7 @@ _OURS = ActingConfig(context_frames=6, epsilon=EPSILON)
 PLAYERS: dict[str, ActingConfig] = {
     "greedy": replace(_OURS, planner="greedy"),
     "greedy, planner's context": replace(_OURS, planner="greedy", context_frames=4),
-    "beam 2x2": replace(_OURS, beam_width=2, horizon=2),
+    "beam 2x2": replace(_OURS, beam_width=2, horizon=2, trace_decay=1.0),
     "beam 2x2, decay 0.5": replace(_OURS, beam_width=2, horizon=2, trace_decay=0.5),
     "beam 3x2, decay 0.5": replace(_OURS, beam_width=3, horizon=2, trace_decay=0.5),
     "beam 2x3, decay 0.5": replace(_OURS, beam_width=2, horizon=3, trace_decay=0.5),

@@ -76,7 +76,7 @@ def main() -> None:
 
 def acting_settings(config: BudgetBenchmark) -> dict[str, ActingConfig]:
     """What is compared."""
-    narrow = ActingConfig(beam_width=2, horizon=2)
+    narrow = ActingConfig(beam_width=2, horizon=2, trace_decay=1.0)
     wide = replace(narrow, beam_width=min(4, len(find_game(config.game).legal_actions)))
     settings = {"no planning": replace(narrow, planner="greedy"), "2 x 2": narrow}
     for tokens in config.token_budgets:

@@ -70,7 +70,7 @@ def test_planning_starts_from_the_last_frames_that_leave_room_for_the_horizon():
         task_id=torch.tensor([PONG.task_id]),
         legal_mask=torch.from_numpy(PONG.legal_mask[None]),
     )
-    expected = beam_search(planning_model, observation, beam_width=2, horizon=2)
+    expected = beam_search(planning_model, observation, beam_width=2, horizon=2, trace_decay=0.5)
     assert decisions[-1].actions[0] == expected.action[0]
     np.testing.assert_allclose(decisions[-1].planned_values, expected.root_q_value, atol=1e-5)
     np.testing.assert_allclose(decisions[-1].q_values, expected.tree.q_value[:, 0], atol=1e-5)
@@ -91,7 +91,7 @@ def test_the_plan_is_the_best_path_with_its_frames_drawn():
         task_id=torch.full((2,), PONG.task_id),
         legal_mask=torch.from_numpy(np.stack([PONG.legal_mask] * 2)),
     )
-    result = beam_search(planning_model, observation, beam_width=2, horizon=2)
+    result = beam_search(planning_model, observation, beam_width=2, horizon=2, trace_decay=0.5)
     for row in range(2):
         plan = agent.plan(decision, row)
         actions, rows = best_path(result, row)
