@@ -46,7 +46,7 @@ from world_model.training import LoopConfig
 
 CURVE_POINTS = 5
 """Checkpoints of our agent that play for the learning curve."""
-BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 1800.0, "conservative": 600.0}
+BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 2100.0, "conservative": 1200.0}
 """Gradient steps in a minute of one core of the machine of RESULTS.md."""
 EVALUATION_SEED = 10_007
 """Added to the seed, so that games are played from other starts than those of the data."""

@@ -46,7 +46,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         steps=120_000,
         recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-2.0, 2.0)),
         world_share=0.1,
-        steps_a_minute=600.0,
+        steps_a_minute=560.0,
     ),
     "Pong": LearningGame(
         game="Pong",
@@ -54,7 +54,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         steps=300_000,
         recipe=replace(_TINY, value_range=(-1.5, 1.5)),
         world_share=0.05,
-        steps_a_minute=600.0,
+        steps_a_minute=560.0,
     ),
     "Breakout": LearningGame(
         game="Breakout",
@@ -62,7 +62,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         steps=300_000,
         recipe=replace(_TINY, value_range=(-1.0, 5.0)),
         world_share=0.05,
-        steps_a_minute=600.0,
+        steps_a_minute=560.0,
     ),
     "SpaceInvaders": LearningGame(
         game="SpaceInvaders",
@@ -70,7 +70,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         steps=90_000,
         recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-1.0, 5.0)),
         world_share=0.05,
-        steps_a_minute=600.0,
+        steps_a_minute=560.0,
     ),
 }
 """The games of the benchmark."""

@@ -52,9 +52,9 @@ _TINY = TrainConfig(
     stride=1,
     batch_size=12,
     world_steps=200,
-    world_optimizer=OptimizerConfig(2e-3, warmup_steps=50),
+    world_optimizer=OptimizerConfig(1e-3, warmup_steps=50),
     joint_steps=4000,
-    joint_optimizer=OptimizerConfig(2e-3, warmup_steps=50, schedule="cosine"),
+    joint_optimizer=OptimizerConfig(1e-3, warmup_steps=50, schedule="cosine"),
     loss=LossConfig(
         td_target="n_step",
         n_step=5,
