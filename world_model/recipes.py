@@ -64,7 +64,7 @@ _TINY = TrainConfig(
         supervised_weight=1.0,
     ),
     value_range=(-2.0, 6.0),
-    target_update_every=500,
+    target_update_every=100,
 )
 
 _FREE_WHEN_RESUMED = ("run", "resume", "max_steps", "device", "parallel", "loader_workers", "recompute")
