@@ -91,6 +91,8 @@ def draw(game: str, folders: Sequence[Path], scores: dict[str, np.ndarray], pict
     for folder in folders:
         steps, means = learning_curve(folder)
         curve.plot(steps, means, "o-", label=folder.name)
+        if not steps:
+            curve.text(0.5, 0.8, "the curve was not played", ha="center", transform=curve.transAxes)
     curve.axhline(scores["the data"].mean(), color="gray", linestyle=":", label="the data")
     curve.set(xlabel="step", ylabel="mean score, greedy", title="Learning curve")
     curve.legend(frameon=False)
