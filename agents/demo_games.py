@@ -53,8 +53,9 @@ DEMO_GAMES: dict[str, DemoGame] = {
     ),
     "Pong": DemoGame(
         game="Pong",
-        question="Can an agent outplay those it learns from? The recorded players follow the ball, some of "
-        "them late and some too early, and up to a third of their decisions are random.",
+        question="What does planning add? The recorded players follow the ball, some of them late and some "
+        "too early, and up to a third of their decisions are random. Minutes of training are not enough for "
+        "the Q head alone to play; the planner asks it about states two steps ahead as well.",
         behaviour="chaser=0..8@0..0.3",
         steps=100_000,
         max_decisions=1000,
