@@ -46,7 +46,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         recipe=replace(
             _TINY,
             joint_steps=1200,
-            loss=replace(_TINY.loss, td_target="monte_carlo"),
+            loss=replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0),
             value_range=(-2.0, 2.0),
         ),
         acting=ActingConfig(beam_width=2, horizon=2, trace_decay=0.5),

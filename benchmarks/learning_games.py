@@ -37,7 +37,7 @@ class LearningGame:
 
 
 _TINY = RECIPES["tiny"]
-_MONTE_CARLO = replace(_TINY.loss, td_target="monte_carlo")
+_MONTE_CARLO = replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0)
 
 LEARNING_GAMES: dict[str, LearningGame] = {
     "Freeway": LearningGame(

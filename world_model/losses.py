@@ -53,6 +53,9 @@ class LossConfig:
     """Push Q down everywhere and up at the data's actions; with combo, imagined data is not pushed up."""
     cql_weight: float = 0.1
     """Weight of that penalty."""
+    cql_temperature: float = 1.0
+    """The penalty pushes until the data's actions lead by a few of these: low ones leave values truer. With
+    weight 1 / temperature its gradient is that of cloning by Q / temperature."""
     supervised_weight: float = 0.1
     """Weight of the world part beside the Q loss; it is 1 while the Q head is not trained."""
     use_rem: bool = False
@@ -70,6 +73,12 @@ class LossConfig:
         for name in ("cql_weight", "supervised_weight"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not self.cql_temperature > 0:
+            raise UserError(f"cql_temperature is {self.cql_temperature}; it must be above 0")
+        if self.published_semantics and self.cql_temperature != 1:
+            raise UserError(
+                f"cql_temperature is {self.cql_temperature}, but published_semantics knows none; set it to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -313,7 +322,7 @@ def _pushed_down(
 ) -> Float[Tensor, "B L"]:
     """The penalty's soft maximum in each state."""
     if not config.published_semantics:
-        return soft_maximum(online.values, batch.legal_mask)
+        return soft_maximum(online.values, batch.legal_mask, config.cql_temperature)
     is_mse = online.probabilities is None
     values = config.cql_weight * logits.float().sum(0) if is_mse else online.values
     return soft_maximum(values, torch.ones_like(batch.legal_mask))

@@ -123,7 +123,9 @@ def td_error(
     return -(goal * (predicted + _PROBABILITY_FLOOR).log()).sum(-1)
 
 
-def soft_maximum(values: Float[Tensor, "B L A"], legal_mask: Bool[Tensor, "B A"]) -> Float[Tensor, "B L"]:
-    """Logarithm of the sum of the legal actions' exponentials (CQL: Kumar et al., 2020, equation 4)."""
+def soft_maximum(
+    values: Float[Tensor, "B L A"], legal_mask: Bool[Tensor, "B A"], temperature: float = 1.0
+) -> Float[Tensor, "B L"]:
+    """`temperature log sum exp(Q / temperature)` over legal actions (CQL: Kumar et al., 2020, equation 4)."""
     illegal = rearrange(~legal_mask, "B A -> B 1 A")
-    return values.masked_fill(illegal, float("-inf")).logsumexp(-1)
+    return temperature * (values / temperature).masked_fill(illegal, float("-inf")).logsumexp(-1)

@@ -60,7 +60,9 @@ _TINY = TrainConfig(
         n_step=5,
         double_q=True,
         discount=0.97,
-        cql_weight=1.0,
+        # At temperature 1 the penalty lifts values, and the bootstrap passes that on.
+        cql_weight=10.0,
+        cql_temperature=0.1,
         supervised_weight=1.0,
     ),
     value_range=(-2.0, 6.0),

@@ -33,6 +33,18 @@ def test_the_penalty_does_not_touch_illegal_actions():
     torch.testing.assert_close(gradient.sum(-1), torch.ones(2, 3))
 
 
+def test_a_penalty_of_low_temperature_is_cloning_by_sharpened_values():
+    values = torch.randn(2, 3, ACTIONS, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    legal = torch.tensor([[True, False, True, False, False, True], [True] * 6])
+    taken = torch.tensor([[0, 2, 5], [1, 3, 4]])
+    penalty = soft_maximum(values, legal, 0.1) - at_action(values, taken)
+    logits = (values / 0.1).masked_fill(~legal[:, None], -torch.inf)
+    cloning = torch.nn.functional.cross_entropy(logits.mT, taken, reduction="none")
+    torch.testing.assert_close(10 * penalty, cloning)
+    greatest = values.masked_fill(~legal[:, None], -torch.inf).amax(-1)
+    assert (soft_maximum(values, legal, 1e-3) - greatest).abs().max() < 1e-2
+
+
 def test_random_ensemble_weights_are_convex_and_repeat():
     drawn = ensemble_weights(4, use_rem=True, generator=torch.Generator().manual_seed(3))
     again = ensemble_weights(4, use_rem=True, generator=torch.Generator().manual_seed(3))
