@@ -171,7 +171,8 @@ class Agent:
         """
         self._memory.see(environments, self._encode(frames))
         result = self._search(environments)
-        is_random, chance = self._chance(environments)
+        generators = [self._generators[environment] for environment in environments]
+        is_random, chance = explore(generators, self.game, self.config.epsilon)
         actions = np.where(is_random, chance, result.action)
         self._memory.do(environments, actions)
         return Decision(
@@ -241,13 +242,21 @@ class Agent:
             limits=self._limits,
         )
 
-    def _chance(self, environments: Sequence[int]) -> tuple[Bool[np.ndarray, " E"], Int[np.ndarray, " E"]]:
-        """Whether each environment explores, and the action it would take."""
-        # Both numbers are drawn at every decision: one that explores shifts none that follow.
-        generators = [self._generators[environment] for environment in environments]
-        coins = np.array([generator.random() for generator in generators])
-        chance = np.array([generator.choice(self.game.legal_actions) for generator in generators])
-        return coins < self.config.epsilon, chance
+
+def explore(
+    generators: Sequence[np.random.Generator], game: Game, epsilon: float
+) -> tuple[Bool[np.ndarray, " E"], Int[np.ndarray, " E"]]:
+    """Whether each of E environments explores, and the legal action that it would take.
+
+    Args:
+        generators: of each environment; both numbers are drawn at every decision, so that one that
+            explores shifts none that follow.
+        game: what is played.
+        epsilon: probability of exploring.
+    """
+    coins = np.array([generator.random() for generator in generators])
+    chance = np.array([generator.choice(game.legal_actions) for generator in generators])
+    return coins < epsilon, chance
 
 
 def _limits(config: ActingConfig, model: WorldActionModel) -> BeamLimits:

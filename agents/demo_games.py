@@ -49,7 +49,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
             loss=replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0),
             value_range=(-2.0, 2.0),
         ),
-        acting=ActingConfig(beam_width=2, horizon=2, trace_decay=0.5),
+        acting=ActingConfig(),
     ),
     "Pong": DemoGame(
         game="Pong",
@@ -61,7 +61,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         max_decisions=1000,
         episodes=10,
         recipe=replace(_TINY, joint_steps=4500, value_range=(-1.5, 1.5)),
-        acting=ActingConfig(beam_width=2, horizon=2, trace_decay=0.5),
+        acting=ActingConfig(),
     ),
 }
 """The games of the demo."""

@@ -46,8 +46,10 @@ from world_model.training import LoopConfig
 
 CURVE_POINTS = 5
 """Checkpoints of our agent that play for the learning curve."""
+STEPS_A_MINUTE = 560.0
+"""Our training steps in a minute of one core of the machine of RESULTS.md."""
 BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 2100.0, "conservative": 1200.0}
-"""Gradient steps in a minute of one core of the machine of RESULTS.md."""
+"""Gradient steps of the baselines in the same time."""
 EVALUATION_SEED = 10_007
 """Added to the seed, so that games are played from other starts than those of the data."""
 
@@ -99,14 +101,12 @@ def main() -> None:
     folders = [config.out / f"{game.game.lower()}_{config.minutes:g}_{seed}" for seed in seeds]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    for stages in (collecting, learning, playing):
-        every = [
-            stage
-            for seed, folder in zip(seeds, folders, strict=True)
-            for stage in stages(config, game, folder, seed)
-            if stages is collecting or not config.only or any(word in stage.name for word in config.only)
-        ]
-        run_stages(every, 1 if stages is collecting else config.workers)
+    places = list(zip(folders, seeds, strict=True))
+    run_stages([collecting(config, game, *place) for place in places], 1)
+    for stages in (learning, playing):
+        every = [stage for place in places for stage in stages(config, game, *place)]
+        wanted = [s for s in every if not config.only or any(word in s.name for word in config.only)]
+        run_stages(wanted, config.workers)
     print(report(game.game, folders, config.out / f"{game.game.lower()}_{config.minutes:g}.png"))
 
 
@@ -146,7 +146,7 @@ def _log_of(stage: Stage) -> Path:
     return stage.done.parent / "logs" / f"{stage.name.replace(' ', '_').replace(',', '')}.txt"
 
 
-def collecting(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
+def collecting(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Stage:
     """Collect whole games."""
     store = folder / "play.h5"
     asked = CollectConfig(
@@ -157,7 +157,7 @@ def collecting(config: LearningConfig, game: LearningGame, folder: Path, seed: i
         seed=seed,
         workers=config.workers,
     )
-    yield Stage("collect", store, partial(collect, asked))
+    return Stage("collect", store, partial(collect, asked))
 
 
 def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
@@ -173,7 +173,7 @@ def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int
 
 def training(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> TrainConfig:
     """How our agent is trained."""
-    steps = round(game.steps_a_minute * config.minutes / 3)
+    steps = round(STEPS_A_MINUTE * config.minutes / 3)
     world = round(game.world_share * steps)
     return replace(
         game.recipe,

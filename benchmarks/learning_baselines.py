@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 
+from agents.acting import explore
 from agents.rollout import Seat
 from datasets.errors import UserError
 from datasets.files import replace_file
@@ -135,11 +136,9 @@ class BaselinePlayer:
         places = np.asarray(self._policy(_batch(frames)).act)
         legal = self._game.legal_actions
         actions = np.array([legal[int(place)] for place in places])
-        for row, seat in enumerate(seats):
-            chance = self._chance[seat.environment]
-            coin, other = chance.random(), int(chance.choice(legal))
-            actions[row] = other if coin < self._epsilon else actions[row]
-        return actions
+        generators = [self._chance[seat.environment] for seat in seats]
+        is_random, chance = explore(generators, self._game, self._epsilon)
+        return np.where(is_random, chance, actions)
 
 
 def _library() -> Any:

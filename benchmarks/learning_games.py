@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from agents.acting import ActingConfig
+from agents.demo_games import DEMO_GAMES
 from datasets.errors import UserError
 from datasets.games import find_game
-from world_model.recipes import RECIPES
 from world_model.train_config import TrainConfig
 
 EPSILON = 0.02
@@ -28,49 +28,42 @@ class LearningGame:
     """How it is trained; data, run, seed and steps are filled in."""
     world_share: float
     """Share of the training steps in which the world part is trained alone."""
-    steps_a_minute: float
-    """Training steps in a minute of one core of the machine of RESULTS.md."""
 
     def data_steps(self, minutes: float) -> int:
         """Decisions of data of a run of so many minutes."""
         return round(self.steps * min(1.0, max(1 / 3, minutes / 30)))
 
 
-_TINY = RECIPES["tiny"]
-_MONTE_CARLO = replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0)
+_FREEWAY, _PONG = DEMO_GAMES["Freeway"], DEMO_GAMES["Pong"]
 
 LEARNING_GAMES: dict[str, LearningGame] = {
     "Freeway": LearningGame(
         game="Freeway",
-        behaviour="up=0.3..0.9",
+        behaviour=_FREEWAY.behaviour,
         steps=120_000,
-        recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-2.0, 2.0)),
+        recipe=_FREEWAY.recipe,
         world_share=0.1,
-        steps_a_minute=560.0,
     ),
     "Pong": LearningGame(
         game="Pong",
-        behaviour="chaser=0..8@0..0.3",
+        behaviour=_PONG.behaviour,
         steps=300_000,
-        recipe=replace(_TINY, value_range=(-1.5, 1.5)),
+        recipe=_PONG.recipe,
         world_share=0.05,
-        steps_a_minute=560.0,
     ),
     "Breakout": LearningGame(
         game="Breakout",
-        behaviour="chaser=0..8@0..0.3",
+        behaviour=_PONG.behaviour,
         steps=300_000,
-        recipe=replace(_TINY, value_range=(-1.0, 5.0)),
+        recipe=replace(_PONG.recipe, value_range=(-1.0, 5.0)),
         world_share=0.05,
-        steps_a_minute=560.0,
     ),
     "SpaceInvaders": LearningGame(
         game="SpaceInvaders",
         behaviour="lookahead=12@0..0.6:0.4,sticky=0.9:0.6",
         steps=90_000,
-        recipe=replace(_TINY, loss=_MONTE_CARLO, value_range=(-1.0, 5.0)),
+        recipe=replace(_FREEWAY.recipe, value_range=(-1.0, 5.0)),
         world_share=0.05,
-        steps_a_minute=560.0,
     ),
 }
 """The games of the benchmark."""

@@ -22,13 +22,13 @@ import tyro
 from jaxtyping import Int
 from torch import Tensor
 
-from agents.acting import ActingConfig, ContextMemory
+from agents.acting import ActingConfig, ContextMemory, explore
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.metrics import summarise
 from agents.report import format_estimate
 from agents.rollout import RolloutConfig, Seat, play_episodes
 from datasets.atari import AtariEmulator, EmulatorState
-from datasets.errors import run_command
+from datasets.errors import UserError, run_command
 from datasets.games import Game, find_game
 from planning.beam import beam_search
 from planning.model import Evaluation
@@ -166,16 +166,12 @@ class PerfectModelPlayer:
             horizon=acting.horizon,
             trace_decay=acting.trace_decay,
         )
-        actions = result.action.copy()
-        for row, seat in enumerate(seats):
-            chance = self._chance[seat.environment]
-            coin, other = chance.random(), int(chance.choice(self._game.legal_actions))
-            actions[row] = other if coin < acting.epsilon else actions[row]
-            frame, _ = self._blocks[seat.environment][-1]
-            self._blocks[seat.environment] = (
-                *self._blocks[seat.environment][:-1],
-                (frame, int(actions[row])),
-            )
+        generators = [self._chance[seat.environment] for seat in seats]
+        is_random, chance = explore(generators, self._game, acting.epsilon)
+        actions = np.where(is_random, chance, result.action)
+        for seat, action in zip(seats, actions, strict=True):
+            *before, (frame, _) = self._blocks[seat.environment]
+            self._blocks[seat.environment] = (*before, (frame, int(action)))
         return actions
 
 
@@ -214,7 +210,7 @@ def main() -> None:
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(config.checkpoint)
     if checkpoint.model is None:
-        raise SystemExit(f"{config.checkpoint}: holds a tokenizer only")
+        raise UserError(f"{config.checkpoint}: holds a tokenizer only; train its world part first")
     game, model = find_game(config.game), checkpoint.model
     discount = float(checkpoint.training["loss"]["discount"])
     rollout = RolloutConfig(config.episodes, config.episodes, max_decisions=config.max_decisions)

@@ -78,7 +78,7 @@ class DecodeEngine:
         self.device = model.position_embedding.weight.device
         self.heads = config.transformer.heads
         self._frame_tokens = config.tokens_per_frame
-        self.reads_frames = config.q_head.reads == "frame"
+        self._read_tokens = config.tokens_per_frame if config.q_head.reads == "frame" else 1
         self._layers = [_pack_block(cast(Block, block), dtype) for block in model.transformer.blocks]
         # The last layer's keys and values are all that a prefix needs of most of its tokens.
         attention = cast(Block, model.transformer.blocks[-1]).attention
@@ -108,8 +108,7 @@ class DecodeEngine:
         is_action = position % (self._frame_tokens + 1) == self._frame_tokens
         x = self._embed(tokens.reshape(-1), is_action, position, task_id.repeat_interleave(longest))
         # Of the last layer's hidden states only those that the Q heads read are made.
-        count = self._frame_tokens if self.reads_frames else 1
-        place = length[:, None] + torch.arange(-count, 0, device=self.device)
+        place = length[:, None] + torch.arange(-self._read_tokens, 0, device=self.device)
         read = (torch.arange(batch, device=self.device)[:, None] * longest + place).flatten()
         keys, values = [], []
         for layer in self._layers[:-1]:

@@ -165,9 +165,9 @@ class _Decoding:
         self.passes, self.tokens_fed = self.passes + 1, self.tokens_fed + len(node)
         self._accept(self._predictions(hidden, node, place), self.start + count)
         # What was fed after a wrong guess is written again when the right token is fed.
-        is_observation = self._tensor(place > 0)
-        node, place = self._tensor(node)[is_observation], self._tensor(place - 1)[is_observation]
-        self._frames[node, place] = hidden[is_observation]
+        fed = np.flatnonzero(place > 0)
+        where = self._tensor(node[fed]), self._tensor(place[fed] - 1)
+        self._frames[where] = hidden[self._tensor(fed)]
 
     def seen(self) -> Tensor:
         """What the Q heads see of the frames, once they are complete."""
