@@ -21,12 +21,13 @@ from datasets.errors import run_command
 from world_model.checkpoint import list_checkpoints
 from world_model.distributed import Processes, joined, whole_model
 from world_model.optimizer_state import optimizer_tensors, restore_optimizer
+from world_model.optimizers import make_optimizer
 from world_model.recipes import parse_command_line
 from world_model.run_log import RunLog
 from world_model.saving import Saver, open_saver
 from world_model.starting_embeddings import start_embeddings
 from world_model.train_config import TrainConfig
-from world_model.training import Optimisation, Phase, make_optimizer, train_phase
+from world_model.training import Optimisation, Phase, train_phase
 from world_model.training_data import TrainingData, check_games, make_learner, open_data
 from world_model.training_state import TrainingState, begin
 

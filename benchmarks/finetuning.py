@@ -47,10 +47,11 @@ from world_model.checkpoint import (
 from world_model.distributed import Processes
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig, compute_loss
+from world_model.optimizers import OptimizerConfig
 from world_model.recipes import RECIPES, finetuning
 from world_model.starting_embeddings import start_embeddings
 from world_model.train_config import TrainConfig
-from world_model.training import LoopConfig, OptimizerConfig
+from world_model.training import LoopConfig
 from world_model.training_data import open_data, set_backgrounds
 from world_model.training_state import fresh_model
 

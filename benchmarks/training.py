@@ -34,11 +34,12 @@ from world_model.learners import WorldLearner
 from world_model.linear import Linear
 from world_model.losses import LossConfig
 from world_model.optimizer_state import optimizer_tensors
+from world_model.optimizers import OptimizerConfig, make_optimizer
 from world_model.saving import open_saver
 from world_model.sizes import SIZES
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TOKENIZERS
-from world_model.training import LoopConfig, Optimisation, OptimizerConfig, make_optimizer, optimise
+from world_model.training import LoopConfig, Optimisation, optimise
 from world_model.world_action_model import WorldActionModel
 
 WARM_UP = 2

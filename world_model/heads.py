@@ -38,8 +38,8 @@ class QHeadConfig:
     value_max: float = 30.0
     """Largest support point."""
     reads: Literal["last_token", "frame"] = "last_token"
-    """What of a frame the heads see: the hidden state of its last token, or beside it the greatest of each
-    hidden number over the frame, by which what happens anywhere in it comes through."""
+    """What of a frame the heads see: the hidden state of its last token, or those of all its tokens side by
+    side, which tells where in the frame something is without the transformer having to carry it along."""
 
     def __post_init__(self) -> None:
         if self.ensemble_size < 1:
@@ -55,14 +55,13 @@ class QHeadConfig:
         """Numbers predicted for one action."""
         return self.num_atoms if self.distribution == "c51" else 1
 
-    def input_width(self, width: int) -> int:
-        """Numbers that the heads see of a frame of hidden states of this width."""
-        return 2 * width if self.reads == "frame" else width
+    def inputs(self, tokens: int, width: int) -> int:
+        """Numbers that the heads see of a frame of so many hidden states of this width."""
+        return tokens * width if self.reads == "frame" else width
 
     def of_frames(self, hidden: Float[Tensor, "*rows K D"]) -> Float[Tensor, "*rows I"]:
         """What the heads see of frames of K hidden states."""
-        last = hidden[..., -1, :]
-        return torch.cat([last, hidden.amax(-2)], dim=-1) if self.reads == "frame" else last
+        return hidden.flatten(-2) if self.reads == "frame" else hidden[..., -1, :]
 
 
 def classifier_head(width: int, classes: int) -> nn.Sequential:
@@ -106,11 +105,11 @@ class QHead(nn.Module):
     "Dropout Q-Functions for Doubly Efficient Reinforcement Learning" (arXiv 2110.02034).
     """
 
-    def __init__(self, config: QHeadConfig, width: int, num_actions: int) -> None:
+    def __init__(self, config: QHeadConfig, inputs: int, num_actions: int) -> None:
         super().__init__()
         members, hidden = config.ensemble_size, config.mlp_width
         self.members = members
-        self.linear1 = StackedLinear(members, config.input_width(width), hidden)
+        self.linear1 = StackedLinear(members, inputs, hidden)
         self.norm1 = StackedLayerNorm(members, hidden)
         self.linear2 = StackedLinear(members, hidden, hidden)
         self.norm2 = StackedLayerNorm(members, hidden)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from datasets.errors import UserError
 from world_model.distributed import sharded_like
+from world_model.optimizers import Optimizer, Together
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """The optimiser's moments as `<parameter>.<moment>` tensors, ready for `save_checkpoint`."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
@@ -21,9 +21,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> di
     }
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]
-) -> None:
+def restore_optimizer(optimizer: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put moments from `optimizer_tensors` back; parameters and groups must be as when saved.
 
     Raises:
@@ -33,17 +31,21 @@ def restore_optimizer(
     for key, value in tensors.items():
         parameter, moment = key.rsplit(".", 1)
         moments.setdefault(parameter, {})[moment] = value
-    state = optimizer.state_dict()
     names = {parameter: name for name, parameter in module.named_parameters()}
-    order = {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
-    unknown = sorted(set(moments) - set(order))
+    known = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
+    unknown = sorted(set(moments) - known)
     if unknown:
         raise UserError(
             f"optimizer.safetensors: moments of unknown parameter {unknown[0]!r}; resume with the same model"
         )
-    state["state"] = {
-        index: {moment: sharded_like(value, parameter) for moment, value in moments[name].items()}
-        for index, (name, parameter) in enumerate(order.items())
-        if name in moments
-    }
-    optimizer.load_state_dict(state)
+    for part in optimizer.parts if isinstance(optimizer, Together) else (optimizer,):
+        state = part.state_dict()
+        order = [parameter for group in part.param_groups for parameter in group["params"]]
+        state["state"] = {
+            index: {
+                moment: sharded_like(value, parameter) for moment, value in moments[names[parameter]].items()
+            }
+            for index, parameter in enumerate(order)
+            if names[parameter] in moments
+        }
+        part.load_state_dict(state)

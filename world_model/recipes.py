@@ -18,9 +18,10 @@ from datasets.mixture import parse_games
 from world_model.checkpoint import config_from_json, find_checkpoint, list_checkpoints
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig
+from world_model.optimizers import OptimizerConfig
 from world_model.sizes import SIZES
 from world_model.train_config import TrainConfig
-from world_model.training import LoopConfig, OptimizerConfig
+from world_model.training import LoopConfig
 from world_model.world_action_model import WorldActionConfig
 
 # Stage 1 and 2 of Cheng et al. 2024 (arXiv 2410.00564).
@@ -52,9 +53,9 @@ _TINY = TrainConfig(
     stride=1,
     batch_size=12,
     world_steps=200,
-    world_optimizer=OptimizerConfig(1e-3, warmup_steps=50),
+    world_optimizer=OptimizerConfig(1e-3, warmup_steps=50, blocks="muon"),
     joint_steps=4000,
-    joint_optimizer=OptimizerConfig(1e-3, warmup_steps=50, schedule="cosine"),
+    joint_optimizer=OptimizerConfig(1e-3, warmup_steps=50, schedule="cosine", blocks="muon"),
     loss=LossConfig(
         td_target="n_step",
         n_step=5,

@@ -20,6 +20,9 @@ STARTING_DEVIATION = 0.1
 """Standard deviation of the numbers of a starting table; large beside the 0.02 of a random one, so that
 likeness outweighs what is random in the layers behind it."""
 
+LENGTH_POWER = 0.25
+"""Power of the length of a code's vector that is left in its embedding."""
+
 ACTION_DEVIATION = 0.3
 """The same for actions."""
 
@@ -28,10 +31,11 @@ ACTION_DEVIATION = 0.3
 def start_embeddings(model: WorldActionModel, tokenizer: Tokenizer, seed: int) -> None:
     """Replace a fresh model's embeddings of observation tokens, of actions and of positions.
 
-    A code's embedding is a random projection of its vector, which keeps distances in proportion (Johnson
-    and Lindenstrauss 1984). A position's embedding is the sum of one vector for its frame and, for
-    observation tokens, one each for its row and its column of the grid. Actions are drawn at random, large
-    enough that the one taken outweighs its position: a single token tells what a step will change.
+    A code's embedding is a random projection of its vector, which keeps directions (Johnson and Lindenstrauss
+    1984), with lengths closer to each other: a ball changes few pixels, and matters more than a wall. A
+    position's embedding is the sum of one vector for its frame and, for observation tokens, one each for its
+    row and its column of the grid. Actions are drawn at random, large enough that the one taken outweighs
+    its position: a single token tells what a step will change.
 
     Args:
         model: not trained yet.
@@ -50,13 +54,20 @@ def start_embeddings(model: WorldActionModel, tokenizer: Tokenizer, seed: int) -
 
 
 def code_embeddings(tokenizer: Tokenizer, width: int, generator: Generator) -> Float[Tensor, "V D"]:
-    """Random projection of the codes' vectors, centred and scaled."""
+    """Random projections of the codes' vectors, in their directions but with lengths closer to each other.
+
+    Vectors are measured from what means nothing: the background, if the codes are patches of the difference
+    from it, and else the mean code.
+    """
     every = torch.arange(tokenizer.config.vocab_size, device=tokenizer.device)
     vectors = tokenizer.quantizer.vectors(rearrange(every, "V -> V 1 1")).float().cpu()
     vectors = rearrange(vectors, "V C 1 1 -> V C")
-    centred = vectors - vectors.mean(dim=0)
-    projected = centred @ torch.randn(centred.shape[1], width, generator=generator)
-    # A collapsed codebook has no spread to scale to.
+    if not (tokenizer.config.network == "dictionary" and tokenizer.config.use_background):
+        vectors = vectors - vectors.mean(dim=0)
+    # A collapsed codebook has no lengths to scale to.
+    lengths = vectors.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    vectors = vectors * lengths.pow(LENGTH_POWER - 1)
+    projected = vectors @ torch.randn(vectors.shape[1], width, generator=generator)
     return projected * (STARTING_DEVIATION / projected.std().clamp_min(1e-6))
 
 

@@ -16,7 +16,8 @@ from datasets.errors import UserError
 from world_model.distributed import Parallel
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig
-from world_model.training import LoopConfig, OptimizerConfig, Phase
+from world_model.optimizers import OptimizerConfig
+from world_model.training import LoopConfig, Phase
 
 
 @dataclass(frozen=True)

@@ -24,27 +24,9 @@ from tqdm import tqdm
 
 from datasets.files import replace_file
 from world_model.distributed import Processes, whole
-from world_model.heads import StackedLinear
 from world_model.losses import counted
+from world_model.optimizers import Optimizer, OptimizerConfig, set_learning_rate
 from world_model.run_log import RunLog
-
-DECAYED = (nn.Linear, nn.Conv2d, StackedLinear)
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and its learning rate over one phase."""
-
-    learning_rate: float = 1e-4
-    """Highest learning rate of the phase."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from 0."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Keep the learning rate, or let it fall to 0 along half a cosine by the end of the phase."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of weight matrices; biases, norms and embeddings have none."""
-    gradient_clip: float = 1.0
-    """Largest norm of the gradient; a larger one is scaled down to it."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +111,6 @@ class LoopConfig:
     """Steps between checkpoints; every phase also ends with one."""
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW that decays the weights of linear and convolutional layers, and nothing else."""
-    decayed = [
-        part.weight for part in module.modules() if isinstance(part, DECAYED) and part.weight.requires_grad
-    ]
-    chosen = {id(parameter) for parameter in decayed}
-    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
 def learning_rate(config: OptimizerConfig, step: int, phase: Phase) -> float:
     """Learning rate of a step: linear warm-up, then constant or half a cosine to 0."""
     done = step - phase.start
@@ -168,7 +136,7 @@ class Optimisation:
     processes: Processes
     """Who takes part."""
     optimizer: OptimizerConfig
-    """AdamW and its learning rate."""
+    """The optimiser and its learning rate."""
     loop: LoopConfig
     """How often to log, look and save."""
     seed: int
@@ -180,7 +148,7 @@ class Optimisation:
 def train_phase(
     learner: Learner,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     phase: Phase,
     how: Optimisation,
     *,
@@ -269,7 +237,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def optimise(
     learner: Learner,
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     parts: Sequence[Any],
     step: int,
     rate: float,
@@ -281,8 +249,7 @@ def optimise(
         The loss of each process, whose mean is that of the batch, and scalars of the batch to log.
     """
     device = next(learner.module.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_learning_rate(optimizer, rate)
     prepared = learner.prepare(parts, step)
     optimizer.zero_grad(set_to_none=True)
     names: list[str] = []

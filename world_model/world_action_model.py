@@ -99,8 +99,9 @@ class WorldActionModel(nn.Module):
         self.head_ends = classifier_head(width, 2)
         self.apply(_initialise)
         # The Q heads come after that: their linear layers keep torch's own initialisation.
-        self.head_q = QHead(config.q_head, width, config.num_actions)
-        self.head_q_target = QHead(config.q_head, width, config.num_actions)
+        seen = config.q_head.inputs(config.tokens_per_frame, width)
+        self.head_q = QHead(config.q_head, seen, config.num_actions)
+        self.head_q_target = QHead(config.q_head, seen, config.num_actions)
         self.head_q_target.requires_grad_(False)
         self.update_target()
 

@@ -31,10 +31,11 @@ from tests.world_model.small_tokenizers import SMALL_RESIDUAL, noise, seeded
 from world_model.heads import QHeadConfig
 from world_model.imagination import ImaginationConfig, imagine
 from world_model.losses import LossConfig, compute_loss
+from world_model.optimizers import OptimizerConfig, make_optimizer
 from world_model.recipes import RECIPES
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import tokenizer_loss
-from world_model.training import OptimizerConfig, learning_rate, make_optimizer
+from world_model.training import learning_rate
 from world_model.world_action_model import WorldActionModel
 
 ROOT = Path(__file__).resolve().parents[2]

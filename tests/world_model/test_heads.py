@@ -24,7 +24,7 @@ def _one_member(head: QHead, member: int, hidden: Tensor) -> Tensor:
 
 def test_the_ensemble_equals_its_members_one_by_one() -> None:
     torch.manual_seed(0)
-    head = QHead(CONFIG, width=6, num_actions=18)
+    head = QHead(CONFIG, inputs=6, num_actions=18)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_()
@@ -36,7 +36,7 @@ def test_the_ensemble_equals_its_members_one_by_one() -> None:
 
 
 def test_no_rows_make_no_logits() -> None:
-    assert QHead(CONFIG, width=6, num_actions=18)(HIDDEN[:, :0]).shape == (3, 2, 0, 90)
+    assert QHead(CONFIG, inputs=6, num_actions=18)(HIDDEN[:, :0]).shape == (3, 2, 0, 90)
 
 
 def test_a_member_starts_as_a_linear_layer_of_torch_does() -> None:
@@ -50,7 +50,7 @@ def test_a_member_starts_as_a_linear_layer_of_torch_does() -> None:
 
 def test_dropout_acts_while_training_only() -> None:
     torch.manual_seed(0)
-    head = QHead(QHeadConfig(mlp_width=32, dropout=0.5), width=6, num_actions=18)
+    head = QHead(QHeadConfig(mlp_width=32, dropout=0.5), inputs=6, num_actions=18)
     assert not torch.equal(head(HIDDEN), head(HIDDEN))
     head.eval()
     assert torch.equal(head(HIDDEN), head(HIDDEN))

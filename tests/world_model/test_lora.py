@@ -17,7 +17,7 @@ from world_model.lora import (
     plain_model,
 )
 from world_model.losses import LossConfig, compute_loss
-from world_model.training import OptimizerConfig, make_optimizer
+from world_model.optimizers import OptimizerConfig, make_optimizer
 from world_model.world_action_model import WorldActionModel
 
 ROWS = ((0, 5, True), (0, 5, False))

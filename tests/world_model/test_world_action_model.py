@@ -49,11 +49,11 @@ def test_heads_read_their_places_of_each_block(tokens_per_frame: int) -> None:
 
 
 @torch.inference_mode()
-def test_q_heads_that_read_frames_see_the_last_token_and_the_greatest_of_all() -> None:
+def test_q_heads_that_read_frames_see_all_tokens_side_by_side() -> None:
     model = random_model(small_config(q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame")))
     output = model(TOKENS, TASK_ID)
     frames = output.hidden.unflatten(1, (CONFIG.max_blocks, CONFIG.block_tokens))[:, :, :-1]
-    seen = torch.cat([frames[:, :, -1], frames.max(dim=2).values], dim=-1)
+    seen = torch.cat(frames.unbind(dim=2), dim=-1)
     _close(output.logits_q, model.head_q(seen))
     _close(output.logits_q_target, model.head_q_target(seen))
     # What follows the last whole frame does not matter, and a frame in two parts cannot be read.
