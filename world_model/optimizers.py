@@ -100,7 +100,7 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     return Together(adamw, muon)
 
 
-def block_matrices(module: nn.Module) -> Iterator[nn.Parameter]:
+def block_matrices(module: nn.Module) -> Iterator[Tensor]:
     """Weights of the linear layers of the transformer's blocks that require a gradient."""
     for block in module.modules():
         if isinstance(block, Block):
