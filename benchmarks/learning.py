@@ -5,9 +5,9 @@
 
 For each seed it collects play by the game's scripted players, trains our agent, a cloning and a conservative
 Q-learning Nature-CNN on it, and has all of them play whole games. `--minutes` is what a seed is meant to
-take on two cores: each learner has a third of it on one core. Steps follow from the minutes alone, not
-from the clock, so a run can be repeated; what it took is printed. Stages that are done are kept in `--out`,
-and the same command goes on where it was stopped.
+take on two cores: each learner has a fifth of it on one core, and whole games take the rest. Steps follow
+from the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages that
+are done are kept in `--out`, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from world_model.training import LoopConfig
 
 CURVE_POINTS = 5
 """Checkpoints of our agent that play for the learning curve."""
+LEARNER_SHARE = 0.2
+"""Minutes of one core that each learner has for each minute of two cores that a seed may take."""
 STEPS_A_MINUTE = 560.0
 """Our training steps in a minute of one core of the machine of RESULTS.md."""
 BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 2100.0, "conservative": 1200.0}
@@ -61,7 +63,7 @@ class LearningConfig:
     game: str
     """Game to learn."""
     minutes: float = 60.0
-    """What a seed may take on two cores; a third of it, on one core, is each learner's."""
+    """What a seed may take on two cores; a fifth of it, on one core, is each learner's."""
     seeds: int = 1
     """Seeds 0, 1, ...: each has its own data, weights and games."""
     first_seed: int = 0
@@ -173,7 +175,7 @@ def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int
 
 def training(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> TrainConfig:
     """How our agent is trained."""
-    steps = round(STEPS_A_MINUTE * config.minutes / 3)
+    steps = round(STEPS_A_MINUTE * LEARNER_SHARE * config.minutes)
     world = round(game.world_share * steps)
     return replace(
         game.recipe,
@@ -203,7 +205,7 @@ def train_ours(asked: TrainConfig, done: Path) -> None:
 
 def baseline(config: LearningConfig, folder: Path, kind: Baseline, seed: int) -> BaselineConfig:
     """How a baseline is trained."""
-    steps = round(BASELINE_STEPS_A_MINUTE[kind] * config.minutes / 3)
+    steps = round(BASELINE_STEPS_A_MINUTE[kind] * LEARNER_SHARE * config.minutes)
     return BaselineConfig(kind, folder / "play.h5", steps, seed=seed)
 
 
