@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from world_model.heads import StackedLinear
+from world_model.muon import Muon
 from world_model.transformer import Block
 
 DECAYED = (nn.Linear, nn.Conv2d, StackedLinear)
@@ -68,10 +69,6 @@ Optimizer = torch.optim.Optimizer | Together
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     """AdamW that decays the weights of linear and convolutional layers, and Muon where the blocks take it.
 
-    Muon makes the step of a matrix orthogonal, so that all directions in it are learned at one pace (Jordan
-    et al. 2024, "Muon: An optimizer for hidden layers in neural networks"); steps are scaled to the size of
-    AdamW's (Liu et al. 2025, arXiv 2502.16982).
-
     Args:
         module: those of its weights that require a gradient are optimised.
         config: rates and kinds.
@@ -91,13 +88,8 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     if not by_muon:
         return adamw
-    muon = torch.optim.Muon(
-        [{"params": by_muon, "relative_rate": config.muon_rate}],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return Together(adamw, muon)
+    groups = [{"params": by_muon, "relative_rate": config.muon_rate}]
+    return Together(adamw, Muon(groups, lr=config.learning_rate, weight_decay=config.weight_decay))
 
 
 def block_matrices(module: nn.Module) -> Iterator[Tensor]:

@@ -72,16 +72,16 @@ def assert_same_trace(first: Path, second: Path) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         numbers = {name: value for name, value in a.items() if name != "phase"}
-        assert numbers == pytest.approx({name: b[name] for name in numbers}, rel=1e-4, abs=1e-6)
+        assert numbers == pytest.approx({name: b[name] for name in numbers}, rel=1e-5, abs=1e-6)
 
 
 def test_one_process_learns_what_it_learned_before(straight):
     recorded = [
         *(0.840977668762207, 0.9542418122291565, 8.739629745483398, 8.727182388305664, 8.743562698364258),
-        *(15.243334770202637, 15.10176944732666, 14.988632202148438, 14.924731254577637),
+        *(15.243346214294434, 15.101747512817383, 14.988622665405273, 14.924747467041016),
     ]
-    # Another processor rounds otherwise, and Muon rounds to bfloat16.
-    assert [line["loss"] for line in trace(straight) if "loss" in line] == pytest.approx(recorded, rel=1e-4)
+    # Another processor rounds otherwise; here every digit was the same.
+    assert [line["loss"] for line in trace(straight) if "loss" in line] == pytest.approx(recorded, rel=1e-5)
 
 
 def test_copies_shards_and_one_process_make_one_trace(straight, relay):
