@@ -27,9 +27,7 @@ def test_no_gradient_at_all_moves_nothing():
     assert not orthogonalised(torch.zeros(4, 3)).any()
 
 
-@pytest.mark.skipif(
-    not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on"
-)
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
 def test_steps_are_those_of_torch_up_to_its_bfloat16():
     ours = [torch.nn.Parameter(seeded(*shape)) for shape in SHAPES]
     theirs = [torch.nn.Parameter(weight.detach().clone()) for weight in ours]
