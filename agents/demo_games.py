@@ -54,13 +54,13 @@ DEMO_GAMES: dict[str, DemoGame] = {
     "Pong": DemoGame(
         game="Pong",
         question="What does planning add? The recorded players follow the ball, some of them late and some "
-        "too early, and up to a third of their decisions are random. Minutes of training are not enough for "
-        "the Q head alone to play; the planner asks it about states two steps ahead as well.",
+        "too early, and up to a third of their decisions are random. The Q head learns from them in minutes; "
+        "the planner asks it about states two steps ahead as well.",
         behaviour="chaser=0..8@0..0.3",
         steps=100_000,
         max_decisions=1000,
         episodes=10,
-        recipe=replace(_TINY, joint_steps=4500, value_range=(-1.5, 1.5)),
+        recipe=replace(_TINY, joint_steps=3000, value_range=(-1.5, 1.5)),
         acting=ActingConfig(),
     ),
 }
