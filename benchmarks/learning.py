@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -38,6 +36,7 @@ from benchmarks.learning_games import EPSILON, PLAYERS, LearningGame, find_learn
 from benchmarks.learning_report import report
 from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
+from datasets.executor import end_with_parent
 from datasets.files import replace_file
 from datasets.games import find_game
 from train import train
@@ -137,7 +136,7 @@ def run_stages(stages: list[Stage], workers: int) -> None:
 
 
 def _run_alone(stage: Stage) -> None:
-    _end_with_parent()
+    end_with_parent()
     torch.set_num_threads(1)
     log = _log_of(stage)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -145,18 +144,6 @@ def _run_alone(stage: Stage) -> None:
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         stage.work()
         print(f"\n{stage.name}: {(time.process_time() - started) / 60:.2f} CPU minutes", flush=True)
-
-
-def _end_with_parent() -> None:
-    """Do not go on for an hour if the benchmark is killed; stages leave whole files or none."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _log_of(stage: Stage) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -215,8 +216,24 @@ class _Process:
 _process: _Process | None = None  # a pool's processes have no other place to keep a worker in
 
 
+def end_with_parent() -> None:
+    """End this process at once when the one that started it has ended, even if that was killed.
+
+    There is nobody left to work for then. For processes that write whole files or none.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a process that multiprocessing has started can end with its parent"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _start(make: Callable[[], Worker[Any, Any]], stop: Event, counts: SynchronizedArray[int]) -> None:
     global _process
+    end_with_parent()
     _process = _Process(make, stop, counts)
 
 
@@ -229,10 +246,6 @@ def _do(task: Any) -> tuple[Any, Tally]:
     def report(more: Tally) -> bool:
         nonlocal done
         done += more
-        parent = multiprocessing.parent_process()
-        if parent is None or not parent.is_alive():
-            # Killed without a chance to say so: there is nobody left to work for.
-            os._exit(1)
         with process.counts.get_lock():
             process.counts[0] += more.decisions
             process.counts[1] += more.episodes

@@ -73,14 +73,12 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> Optimizer:
         module: those of its weights that require a gradient are optimised.
         config: rates and kinds.
     """
-    by_muon = [p for p in block_matrices(module) if config.blocks == "muon"]
-    decayed = [
-        part.weight for part in module.modules() if isinstance(part, DECAYED) and part.weight.requires_grad
-    ]
-    chosen = {id(parameter) for parameter in by_muon}
-    decayed = [parameter for parameter in decayed if id(parameter) not in chosen]
-    chosen |= {id(parameter) for parameter in decayed}
-    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+    by_muon = list(block_matrices(module)) if config.blocks == "muon" else []
+    taken = {id(parameter) for parameter in by_muon}
+    left = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
+    matrices = {id(part.weight) for part in module.modules() if isinstance(part, DECAYED)}
+    decayed = [parameter for parameter in left if id(parameter) in matrices]
+    rest = [parameter for parameter in left if id(parameter) not in matrices]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},

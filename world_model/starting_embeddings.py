@@ -20,11 +20,11 @@ STARTING_DEVIATION = 0.1
 """Standard deviation of the numbers of a starting table; large beside the 0.02 of a random one, so that
 likeness outweighs what is random in the layers behind it."""
 
-LENGTH_POWER = 0.25
-"""Power of the length of a code's vector that is left in its embedding."""
-
 ACTION_DEVIATION = 0.3
 """The same for actions."""
+
+LENGTH_POWER = 0.25
+"""Power of the length of a code's vector that is left in its embedding."""
 
 
 @torch.no_grad()

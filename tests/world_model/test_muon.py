@@ -49,7 +49,6 @@ def test_momentum_remembers_and_weights_without_gradient_stay():
     optimizer = Muon([weight, still], lr=0.1)
     weight.grad = seeded(4, 4, seed=1)
     optimizer.step()
-    # Nesterov: the step of a gradient against a long memory follows both.
     torch.testing.assert_close(optimizer.state[weight]["mean_gradient"], 0.05 * seeded(4, 4, seed=1))
     weight.grad = torch.zeros(4, 4)
     before = weight.detach().clone()
