@@ -32,6 +32,8 @@ class DemoGame:
 
 
 _TINY = RECIPES["tiny"]
+_BEST_SHARE = 0.5
+"""The recorded players are of very different skill; the worse half is not worth imitating."""
 
 DEMO_GAMES: dict[str, DemoGame] = {
     "Freeway": DemoGame(
@@ -48,6 +50,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
             joint_steps=1200,
             loss=replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0),
             value_range=(-2.0, 2.0),
+            best_share=_BEST_SHARE,
         ),
         acting=ActingConfig(),
     ),
@@ -60,7 +63,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         steps=100_000,
         max_decisions=1000,
         episodes=10,
-        recipe=replace(_TINY, joint_steps=3000, value_range=(-1.5, 1.5)),
+        recipe=replace(_TINY, joint_steps=3000, value_range=(-1.5, 1.5), best_share=_BEST_SHARE),
         acting=ActingConfig(),
     ),
 }

@@ -51,7 +51,11 @@ LEARNER_SHARE = 0.2
 """Minutes of one core that each learner has for each minute of two cores that a seed may take."""
 STEPS_A_MINUTE = 560.0
 """Our training steps in a minute of one core of the machine of RESULTS.md."""
-BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {"clone": 2100.0, "conservative": 1200.0}
+BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {
+    "clone": 2100.0,
+    "clone the best": 2100.0,
+    "conservative": 1200.0,
+}
 """Gradient steps of the baselines in the same time."""
 EVALUATION_SEED = 10_007
 """Added to the seed, so that games are played from other starts than those of the data."""
@@ -171,7 +175,7 @@ def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int
     for kind in BASELINE_STEPS_A_MINUTE:
         path = weights_of(folder, kind)
         yield Stage(
-            f"train {kind}", path, partial(train_baseline, baseline(config, folder, kind, seed), path)
+            f"train {kind}", path, partial(train_baseline, baseline(config, game, folder, kind, seed), path)
         )
 
 
@@ -205,10 +209,12 @@ def train_ours(asked: TrainConfig, done: Path) -> None:
         temporary.write_text(json.dumps({"cpu_minutes": (time.process_time() - started) / 60}))
 
 
-def baseline(config: LearningConfig, folder: Path, kind: Baseline, seed: int) -> BaselineConfig:
+def baseline(
+    config: LearningConfig, game: LearningGame, folder: Path, kind: Baseline, seed: int
+) -> BaselineConfig:
     """How a baseline is trained."""
     steps = round(BASELINE_STEPS_A_MINUTE[kind] * LEARNER_SHARE * config.minutes)
-    return BaselineConfig(kind, folder / "play.h5", steps, seed=seed)
+    return BaselineConfig(kind, folder / "play.h5", steps, best_share=game.recipe.best_share, seed=seed)
 
 
 def weights_of(folder: Path, kind: Baseline) -> Path:
@@ -237,7 +243,7 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         yield evaluation(f"curve {path.name}", asked)
     for kind in BASELINE_STEPS_A_MINUTE:
         out = folder / "scores" / f"{kind}.json"
-        trained = baseline(config, folder, kind, seed)
+        trained = baseline(config, game, folder, kind, seed)
         yield Stage(
             f"play {kind}",
             out,

@@ -1,7 +1,8 @@
 """What else a user would train on the same play: a Nature-CNN by cloning or conservative Q-learning.
 
 Both are tianshou's (extra `baselines`), on stacks of the last four frames and the signs of the rewards.
-Cloning keeps the weights of the lowest held-out loss; conservative Q-learning has none and keeps the last.
+Cloning, of all episodes or of the best alone, keeps the weights of the lowest held-out loss; conservative
+Q-learning has none and keeps the last.
 
 Letters: E environments acting now, N frames.
 """
@@ -26,7 +27,7 @@ from agents.rollout import Seat
 from datasets.errors import UserError
 from datasets.files import replace_file
 from datasets.games import Game, find_game
-from datasets.segments import held_out_mask
+from datasets.segments import best_mask, held_out_mask
 from datasets.store import EpisodeStore
 
 STACK = 4
@@ -37,7 +38,7 @@ HELD_OUT_FRAMES = 2048
 LOOKS = 20
 """Times that held-out losses are measured in a training."""
 
-Baseline = Literal["clone", "conservative"]
+Baseline = Literal["clone", "clone the best", "conservative"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class BaselineConfig:
     """How a baseline is trained."""
 
     kind: Baseline
-    """Behaviour cloning, or CQL on quantile regression DQN."""
+    """Behaviour cloning, of all episodes or of the best, or CQL on quantile regression DQN."""
     store: Path
     """What it learns from."""
     steps: int
@@ -58,6 +59,8 @@ class BaselineConfig:
     """Of Adam."""
     held_out_fraction: float = 0.05
     """Share of episodes kept aside; the same ones as `train.py` keeps."""
+    best_share: float = 0.5
+    """Share of the steps that the best episodes hold, where those alone are cloned."""
     seed: int = 0
     """Of weights and batches."""
 
@@ -76,7 +79,10 @@ def train_baseline(config: BaselineConfig, out: Path) -> None:
     algorithm = _algorithm(config, game)
     held_out = held_out_mask([e.digest for e in store.episodes], [e.game for e in store.episodes],
                              config.held_out_fraction)  # fmt: skip
-    buffer = _replay(store, game, ~held_out)
+    chosen = ~held_out
+    if config.kind == "clone the best":
+        chosen, held_out = (_best(store, part, config.best_share) for part in (chosen, held_out))
+    buffer = _replay(store, game, chosen)
     aside = _replay(store, game, held_out) if held_out.any() else None
     started, curve, lowest = time.process_time(), [], float("inf")
     kept = _weights(algorithm)
@@ -141,6 +147,13 @@ class BaselinePlayer:
         return np.where(is_random, chance, actions)
 
 
+def _best(store: EpisodeStore, chosen: np.ndarray, share: float) -> np.ndarray:
+    """The best of the chosen episodes; the same ones as `train.py` takes."""
+    scores = np.array([info.total_reward for info in store.episodes])
+    sizes = np.where(chosen, [info.length for info in store.episodes], 0)
+    return best_mask(scores, sizes, [info.game for info in store.episodes], share)
+
+
 def _library() -> Any:
     try:
         import tianshou
@@ -165,7 +178,7 @@ def _algorithm(config: BaselineConfig, game: Game) -> Any:
     actions = len(game.legal_actions)
     space = gymnasium.spaces.Discrete(actions)
     optimizer = AdamOptimizerFactory(lr=config.learning_rate)
-    if config.kind == "clone":
+    if config.kind != "conservative":
         actor = ScaledObsInputActionReprNet(DQNet(c=STACK, h=84, w=84, action_shape=actions))
         return OfflineImitationLearning(
             policy=ImitationPolicy(actor=actor, action_space=space), optim=optimizer

@@ -67,7 +67,8 @@ def read_scores(folders: Sequence[Path]) -> dict[str, Float[np.ndarray, "G N"]]:
 
 def differences(scores: dict[str, Float[np.ndarray, "G N"]]) -> list[list[str]]:
     """What the goals ask: our agent against the data and the baselines, planning against none."""
-    pairs = [("greedy", other) for other in ("the data", "clone", "conservative", "random")]
+    others = ("the data", "clone", "clone the best", "conservative", "random")
+    pairs = [("greedy", other) for other in others]
     planned = [name for name in scores if name.startswith(("beam", "tree"))]
     pairs += [(name, "greedy") for name in planned] + [
         (name, "greedy, planner's context") for name in planned

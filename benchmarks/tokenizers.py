@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[TokenizerConfig, int, float]] = {
     "tiny": (TINY, 1000, 2e-3),
 }
 """Configuration, training steps and learning rate."""
-BATCH, FILLING, MEASURED = 64, 4096, 1024
+BATCH, FILLING, MEASURED = 64, 16_384, 1024
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,16 @@ class SamplingConfig:
     """Where no weights are given, draw each game by its share of the data, or all games equally often."""
     held_out_fraction: float = 0.05
     """Share of whole episodes of each game that is kept aside for validation."""
+    best_share: float = 1.0
+    """Draw only from the episodes of highest score that hold this share of each game's items."""
     seed: int = 0
     """Seed of the draws."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"batch_size is {self.batch_size}; it must be at least 1")
+        if not 0.0 < self.best_share <= 1.0:
+            raise UserError(f"best_share is {self.best_share}; it must be above 0 and at most 1")
 
 
 def parse_games(games: Sequence[str]) -> dict[str, float | None]:

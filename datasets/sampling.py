@@ -25,6 +25,7 @@ from datasets.segments import (
     Batch,
     FrameBatch,
     SegmentConfig,
+    best_mask,
     count_segments,
     discounted_returns,
     held_out_mask,
@@ -284,6 +285,8 @@ def _mixture(
     if split != "all":
         held_out = held_out_mask([info.digest for info in infos], games, sampling.held_out_fraction)
         sizes = np.where(held_out == (split == "held_out"), sizes, 0)
+    scores = np.array([info.total_reward for info in infos])
+    sizes = np.where(best_mask(scores, sizes, games, sampling.best_share), sizes, 0)
     mixture = Mixture(sizes, games, weights, sampling, stream + _SPLIT_STREAMS[split])
     if not len(mixture):
         reason = (

@@ -215,6 +215,29 @@ def held_out_mask(digests: Sequence[str], games: Sequence[str], fraction: float)
     return held_out
 
 
+def best_mask(
+    scores: Float[np.ndarray, "E"], sizes: Int[np.ndarray, "E"], games: Sequence[str], share: float
+) -> Bool[np.ndarray, "E"]:
+    """True for the episodes of highest score that hold `share` of each game's items, the last one whole.
+
+    Learning from these alone is percentile behaviour cloning where the rest is cloning (Chen et al. 2021,
+    "Decision Transformer", arXiv 2106.01345).
+
+    Args:
+        scores: return of each episode, unclipped.
+        sizes: items of each, such as its segments; 0 for one that is not drawn from.
+        games: the game of each.
+        share: above 0, at most 1.
+    """
+    best = np.zeros(len(scores), dtype=bool)
+    for game in sorted(set(games)):
+        of_game = np.flatnonzero(np.array(games) == game)
+        order = of_game[np.argsort(-scores[of_game], kind="stable")]
+        before = np.cumsum(sizes[order]) - sizes[order]
+        best[order] = before < share * sizes[order].sum()
+    return best
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B segments of L steps, with observations as tokens; everything in padding is zero."""

@@ -105,19 +105,45 @@ def patch_blur(deviation: float) -> Float[Tensor, "P P"]:
     return torch.kron(along, along)
 
 
-def commonest_rows(
-    rows: Float[Tensor, "N P"], weights: Float[Tensor, " N"], count: int
-) -> Float[Tensor, "M P"]:
-    """The different rows, those of greatest weight in all first, at most `count`; on the rows' device.
-
-    Args:
-        rows: rows, many of them equal.
-        weights: what each counts; the same for equal rows.
-        count: how many to return.
-    """
+def distinct_rows(rows: Float[Tensor, "N P"]) -> tuple[Float[Tensor, "M P"], Int[Tensor, " M"]]:
+    """The different rows, and how many there are of each."""
     # NumPy sorts rows as strings of bytes, many times faster than torch.unique compares them.
     as_bytes = np.ascontiguousarray(rows.cpu().numpy()).view(f"V{4 * rows.shape[1]}").ravel()
     _, first, frequency = np.unique(as_bytes, return_index=True, return_counts=True)
-    total = frequency * weights.cpu().numpy()[first]
-    chosen = first[np.argsort(-total, kind="stable")[:count]]
-    return rows[torch.from_numpy(chosen).to(rows.device)]
+    return rows[torch.from_numpy(first).to(rows.device)], torch.from_numpy(frequency).to(rows.device)
+
+
+def spread_rows(
+    rows: Float[Tensor, "N P"], weights: Float[Tensor, " N"], count: int, *, far: float
+) -> Int[Tensor, " M"]:
+    """Choose rows that stand for all: the first, then others by how badly they are stood for so far.
+
+    k-means++ (Arthur and Vassilvitskii 2007) with a limit: the chance of a row is its weight times the
+    squared distance to the nearest one chosen, which counts as at most `far`. Without the limit, rows that
+    differ in much are chosen before those that differ in little, however rare they are.
+
+    Args:
+        rows: all different.
+        weights: what each counts, such as how often it was seen.
+        count: how many to choose; fewer if there are no more.
+        far: squared distance from which on a row is not stood for at all.
+
+    Returns:
+        Indices of the rows, in the order chosen; always the same for the same arguments.
+    """
+    # Drawn on the CPU, so that it does not depend on the device.
+    numbers = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    length = rows.square().sum(dim=1)
+    chosen = [0]
+    nearest = torch.full_like(length, float("inf"))
+    for number in numbers[1:]:
+        last = chosen[-1]
+        distance = (length + length[last] - 2.0 * rows @ rows[last]).clamp_min(0.0)
+        nearest = torch.minimum(nearest, distance)
+        nearest[last] = 0.0
+        cumulative = (weights * nearest.clamp_max(far)).double().cumsum(0)
+        if cumulative[-1] == 0.0:
+            break
+        drawn = torch.searchsorted(cumulative, number.to(cumulative) * cumulative[-1], right=True)
+        chosen.append(min(int(drawn), len(rows) - 1))
+    return torch.tensor(chosen, device=rows.device)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from scipy import ndimage
 from torch import Tensor
 
 from datasets.games import GAMES
 from world_model.frames import median_frame
-from world_model.patch_networks import split_patches
 from world_model.tokenizer import SMALL_PIXELS, Tokenizer
 
 FOREGROUND_LEVELS = 8
@@ -29,7 +30,7 @@ Measured on Pong after 400 to 1000 steps: 0.92 to 0.95 for learned codebooks and
 tokens hold no ball; 0.37 to 0.47 for weighted losses with a subtracted background, whose tokens do.
 """
 LEFT_OUT_CONTRAST = 1 / 3
-"""Share of a small thing's contrast, wherever in its patch, under which it counts as left out."""
+"""Share of a small thing's contrast under which it counts as left out."""
 COLLAPSED_CODES = 2.0
 """Under this many distinct codes per position, on average, the tokens say next to nothing."""
 CHUNK = 256
@@ -55,8 +56,8 @@ class GameTokenStatistics:
     the ball has a small `foreground_error` and a large `rare_foreground_error`.
     """
     left_out: float
-    """Share of the patches with a small thing in which less than a third of its contrast is drawn: an agent
-    cannot see it there. 0 if there are no such patches."""
+    """Share of the small things, alone on the background, of which less than a third of the contrast is drawn
+    within a pixel of their place: an agent cannot see them there. 0 if there are none."""
     has_foreground: bool
     """Whether anything in the frames differs from the background."""
 
@@ -205,17 +206,20 @@ def _left_out(
     frames: UInt8[Tensor, "B 84 84"], redrawn: UInt8[Tensor, "B 84 84"], background: UInt8[Tensor, "84 84"]
 ) -> float:
     """See `GameTokenStatistics.left_out`."""
-
-    def contrast(seen: Tensor) -> Tensor:
-        return split_patches((seen.float() - background.float()).abs()[:, None])
-
-    there, drawn = contrast(frames), contrast(redrawn)
-    pixels = (there > FOREGROUND_LEVELS).sum(dim=1)
-    small = (pixels > 0) & (pixels <= SMALL_PIXELS)
-    if not small.any():
-        return 0.0
-    lost = drawn.sum(dim=1) < LEFT_OUT_CONTRAST * there.sum(dim=1)
-    return float(lost[small].float().mean())
+    there = (frames.int() - background.int()).abs().numpy(force=True)
+    drawn = (redrawn.int() - background.int()).abs().numpy(force=True)
+    small = lost = 0
+    for seen, shown in zip(there, drawn, strict=True):
+        groups = np.zeros(seen.shape, dtype=np.int32)
+        ndimage.label(seen > FOREGROUND_LEVELS, structure=np.ones((3, 3)), output=groups)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(groups), start=1):
+            pixels = groups[rows, columns] == number
+            if pixels.sum() > SMALL_PIXELS:
+                continue
+            around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in (rows, columns))
+            small += 1
+            lost += shown[around].sum() < LEFT_OUT_CONTRAST * seen[rows, columns][pixels].sum()
+    return lost / small if small else 0.0
 
 
 def _percent(fraction: float) -> str:

@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datasets.errors import UserError
 from datasets.games import GAMES
@@ -24,12 +25,13 @@ from world_model.frames import FOREGROUND_THRESHOLD, FRAME_SIZE, GRID, PATCH, sh
 from world_model.patch_networks import (
     PatchDecoder,
     PatchEncoder,
-    commonest_rows,
     distinct_patches,
+    distinct_rows,
     join_patches,
     patch_blur,
     place_patches,
     split_patches,
+    spread_rows,
 )
 from world_model.quantizers import QuantizerOutput, VectorQuantizer, make_quantizer
 from world_model.residual_networks import ResidualDecoder, ResidualEncoder
@@ -37,8 +39,10 @@ from world_model.tokenizer_config import TokenizerConfig
 
 SMALL_PIXELS = 8
 """Pixels that a small thing in a patch has at most."""
-SMALL_THINGS = 4.0
-"""What a patch with a small thing counts where a dictionary is filled."""
+FAR = 0.25
+"""Share of a small thing's contrast, squared, from which on a patch is far from a code of a dictionary."""
+MOST_PATCHES = 65_536
+"""Different patches that the codes of a dictionary are chosen from at most, the commonest ones."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,11 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def fill_codebook(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> None:
-        """Start a dictionary with the commonest patches of the frames, backgrounds subtracted.
+        """Start a dictionary with patches of the frames, backgrounds subtracted, that stand for all of them.
 
-        Patches of a few pixels count `SMALL_THINGS` times: a ball has a code for each of many places, where
-        each is rarer than what the scenery shows, and it is what matters.
+        They are chosen by `spread_rows`, as patches and codes are compared. What matters in a patch is often
+        a few pixels beside something large, such as a ball at the paddle; so a patch that differs from all
+        codes by a fraction of a small thing (`FAR`) counts as much as one that differs altogether.
 
         Codes that the frames have no patches for keep their random start. Training then moves each code
         to the middle of the patches nearest to it.
@@ -148,11 +153,21 @@ class Tokenizer(nn.Module):
         seen = to_signed(frames)
         if background is not None:
             seen = seen - to_signed(background)
-        patches = rearrange(split_patches(seen), "B P h w -> (B h w) P")
+        drawn = rearrange(split_patches(seen), "B P h w -> (B h w) P")
+        patches, frequency = distinct_rows(drawn[(drawn != 0).any(dim=1)])
+        commonest = frequency.argsort(descending=True, stable=True)[:MOST_PATCHES]
+        # The blank patch comes first: it is nearly all of a frame.
+        patches = functional.pad(patches[commonest], (0, 0, 1, 0))
+        weights = functional.pad(frequency[commonest].float(), (1, 0))
+        compared = patches if self.quantizer.view is None else patches @ self.quantizer.view
         visible = (patches.abs() > FOREGROUND_THRESHOLD).sum(dim=1)
-        weights = torch.where((visible > 0) & (visible <= SMALL_PIXELS), SMALL_THINGS, 1.0)
-        commonest = commonest_rows(patches, weights, self.quantizer.vocab_size)
-        self.quantizer.codebook.weight[: len(commonest)] = commonest
+        small = (visible > 0) & (visible <= SMALL_PIXELS)
+        far = float("inf")
+        if small.any():
+            contrast = compared[small].square().sum(dim=1)
+            far = FAR * float((weights[small] * contrast).sum() / weights[small].sum())
+        chosen = spread_rows(compared, weights, self.quantizer.vocab_size, far=far)
+        self.quantizer.codebook.weight[: len(chosen)] = patches[chosen]
 
     def forward(
         self,

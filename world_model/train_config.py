@@ -83,6 +83,9 @@ class TrainConfig:
     """Steps between copies of the Q head into the target head."""
     held_out_fraction: float = 0.05
     """Share of whole episodes that is never trained on, and measured instead."""
+    best_share: float = 1.0
+    """In the joint phase, learn only from the episodes of highest score that hold this share of each game's
+    steps: where recorded players differ, this says whom to imitate."""
     allow_collapse: bool = False
     """Go on with a collapsed tokenizer, on whose tokens nothing can learn to play; only of use for tests."""
     seed: int = 0
@@ -109,6 +112,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.transitions is not None and self.transitions < 1:
             raise UserError(f"transitions is {self.transitions}; it must be at least 1")
+        if not 0.0 < self.best_share <= 1.0:
+            raise UserError(f"best_share is {self.best_share}; it must be above 0 and at most 1")
         if self.lora_rank < 0:
             raise UserError(f"lora_rank is {self.lora_rank}; it must be 0 or more")
         if self.lora_rank and self.from_checkpoint is None:

@@ -24,8 +24,8 @@ from world_model.world_action_model import WorldActionModel
 
 BACKGROUND_FRAMES = 512
 """Frames of a game whose median is its background."""
-DICTIONARY_FRAMES = 4096
-"""Frames whose commonest patches a dictionary starts from."""
+DICTIONARY_FRAMES = 16_384
+"""Frames whose patches a dictionary starts from."""
 HELD_OUT_FRAMES = 512
 """Held-out frames on which the tokenizer is measured."""
 
@@ -147,9 +147,11 @@ def make_learner(
         padding=config.padding,
         discount=config.loss.discount,
     )
+    train_q = phase.name == "joint"
+    sampling = replace(data.sampling, best_share=config.best_share) if train_q else data.sampling
     held_out = None
     if data.has_held_out:
-        held_out = SegmentSampler(data.stores, caches, data.sampling, segments, split="held_out")
+        held_out = SegmentSampler(data.stores, caches, sampling, segments, split="held_out")
     state.model.transformer.recompute = config.recompute
     if config.compile:
         for block in state.model.transformer.blocks:
@@ -157,10 +159,10 @@ def make_learner(
     return WorldLearner(
         state.model,
         state.tokenizer,
-        SegmentSampler(data.stores, caches, data.sampling, segments),
+        SegmentSampler(data.stores, caches, sampling, segments),
         held_out,
         config.loss,
-        train_q=phase.name == "joint",
+        train_q=train_q,
         imagination=config.imagination,
         imagine_from=phase.start + round(config.imagination.after * (phase.stop - phase.start)),
         target_update_every=config.target_update_every,

@@ -129,7 +129,7 @@ def test_it_starts_as_a_file_too():
     assert "--minutes" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["clone", "conservative"])
+@pytest.mark.parametrize("kind", ["clone", "clone the best", "conservative"])
 def test_a_baseline_learns_and_plays(kind, tmp_path):
     pytest.importorskip("tianshou", reason="the baselines need the extra `baselines`")
     from benchmarks.learning_baselines import BaselineConfig, BaselinePlayer, train_baseline

@@ -1,6 +1,7 @@
 """Batches hold what the stores hold, and depend on the seed and the step alone."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +176,25 @@ def test_the_splits_share_no_episode_and_miss_none(stores, caches):
     assert episodes["train"] | episodes["held_out"] == episodes["all"] == set(range(7))
     assert not episodes["train"] & episodes["held_out"]
     assert episodes["held_out"]
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_only_the_best_episodes_of_a_split_are_drawn(stores, caches, split):
+    config = SegmentConfig(stride=1)
+    everything = SamplingConfig(held_out_fraction=0.3, batch_size=200)
+    of_split = SegmentSampler(stores, caches, everything, config, split)
+    best = SegmentSampler(stores, caches, replace(everything, best_share=0.5), config, split)
+    infos = [info for store in stores for info in store.episodes]
+    left_out = set(of_split.mixture.episodes.tolist()) - set(best.mixture.episodes.tolist())
+    assert left_out or split == "held_out"
+    for game in {infos[episode].game for episode in of_split.mixture.episodes}:
+        of_game = [e for e in of_split.mixture.episodes.tolist() if infos[e].game == game]
+        kept = [e for e in of_game if e not in left_out]
+        assert sum(infos[e].length for e in kept) >= 0.5 * sum(infos[e].length for e in of_game)
+        worst = min(infos[e].total_reward for e in kept)
+        assert all(infos[e].total_reward <= worst for e in of_game if e in left_out)
+    drawn, _ = best.mixture.locate(best.indices(0))
+    assert not left_out & set(drawn.tolist())
 
 
 def test_frames_from_memory_and_from_disk_are_those_of_the_store(stores):

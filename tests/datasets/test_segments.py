@@ -13,6 +13,7 @@ from datasets.segments import (
     Batch,
     FrameBatch,
     SegmentConfig,
+    best_mask,
     check_steps,
     count_segments,
     cut_episodes,
@@ -207,3 +208,22 @@ def test_a_batch_moves_as_a_whole():
     }
     frames = FrameBatch(torch.zeros(2, 84, 84, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
     assert frames.to("meta").task_id.device.type == "meta"
+
+
+def test_the_best_episodes_of_each_game_hold_the_share_asked_for():
+    scores = np.array([3.0, 9.0, 1.0, 9.0, 200.0, 100.0])
+    sizes = np.array([10, 5, 20, 5, 7, 7])
+    games = ["Pong"] * 4 + ["Breakout"] * 2
+
+    def chosen(share: float) -> list[int]:
+        return np.flatnonzero(best_mask(scores, sizes, games, share)).tolist()
+
+    assert chosen(1.0) == [0, 1, 2, 3, 4, 5]
+    assert chosen(0.5) == [0, 1, 3, 4]  # 20 of Pong's 40 items, 7 of Breakout's 14
+    assert chosen(0.26) == [0, 1, 3, 4]  # the last one is taken whole
+    assert chosen(0.01) == [1, 4]  # of equal scores the earlier
+
+
+def test_episodes_without_items_are_no_part_of_the_best():
+    mask = best_mask(np.array([5.0, 4.0, 3.0]), np.array([0, 6, 6]), ["Pong"] * 3, 0.5)
+    assert mask.tolist() == [True, True, False]

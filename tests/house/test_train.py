@@ -82,6 +82,20 @@ def test_resuming_repeats_the_undisturbed_run_to_the_last_bit(store, tmp_path, s
     assert_same_weights(tmp_path / "broken", tmp_path / "straight")
 
 
+def test_only_the_joint_phase_learns_from_the_best_episodes_alone(store, tmp_path):
+    run(store, tmp_path / "all")
+    run(store, tmp_path / "best", "--best-share", "0.1")
+
+    everything, best = trace(tmp_path / "all"), trace(tmp_path / "best")
+    unlike = {first["phase"] for first, second in zip(everything, best, strict=True) if first != second}
+    assert unlike == {"joint"}
+
+
+def test_a_share_of_nothing_is_refused(store, tmp_path):
+    with pytest.raises(UserError, match=r"best_share is 0\.0; it must be above 0"):
+        run(store, tmp_path / "run", "--best-share", "0.0")
+
+
 def test_worker_processes_change_nothing(store, tmp_path):
     run(store, tmp_path / "none")
     run(store, tmp_path / "two", "--loader-workers", "2")

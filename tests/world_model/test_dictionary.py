@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datasets.errors import UserError
-from world_model.patch_networks import commonest_rows
+from world_model.patch_networks import distinct_rows, spread_rows
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TOKENIZERS, TokenizerConfig
 
@@ -53,27 +53,44 @@ def test_filling_twice_gives_the_same_tokens(tokenizer):
     assert tokenizer.content_hash() == first
 
 
-def test_commonest_rows_come_first():
+def test_distinct_rows_are_counted():
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [3.0, 4.0], [5.0, 6.0], [3.0, 4.0], [5.0, 6.0]])
-    alike = torch.ones(6)
-    assert commonest_rows(rows, alike, 2).tolist() == [[3.0, 4.0], [5.0, 6.0]]
-    assert commonest_rows(rows, alike, 9).shape == (3, 2)
-    first_counts_more = torch.tensor([4.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    assert commonest_rows(rows, first_counts_more, 2).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    different, frequency = distinct_rows(rows)
+    counted = {tuple(row): count for row, count in zip(different.tolist(), frequency.tolist(), strict=True)}
+    assert counted == {(1.0, 2.0): 1, (3.0, 4.0): 3, (5.0, 6.0): 2}
 
 
-def test_small_things_have_codes_before_the_scenery():
-    frames = torch.full((90, 84, 84), BACKGROUND, dtype=torch.uint8)
-    for index in range(90):
-        frames[index, :14, :14] = index % 30 + 80  # 30 shades, each seen three times
-    frames[:14] = frames_with_a_ball(14)  # 14 places of the ball, each seen once
-    config = replace(TOKENIZERS["dictionary"], codebook_size=16)
-    tokenizer = Tokenizer(config)
+def test_rows_that_stand_for_all_are_chosen_first():
+    groups = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [90.0, 90.0]])
+    rows = torch.cat([group + torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]]) for group in groups])
+    chosen = spread_rows(rows, torch.ones(12), 4, far=float("inf"))
+    assert sorted(int(row) // 3 for row in chosen) == [0, 1, 2, 3]
+    assert chosen[0] == 0
+    assert sorted(spread_rows(rows, torch.ones(12), 99, far=1.0).tolist()) == list(range(12))
+
+
+def test_what_is_far_counts_as_much_as_what_is_farther():
+    rows = torch.tensor([[0.0], [1.0], [1000.0]])
+    weights = torch.tensor([1.0, 1000.0, 1.0])
+    assert spread_rows(rows, weights, 2, far=1.0).tolist() == [0, 1]
+    assert spread_rows(rows, weights, 2, far=float("inf")).tolist() == [0, 2]
+
+
+def test_a_ball_beside_something_large_has_codes():
+    paddles = torch.full((7, 84, 84), BACKGROUND, dtype=torch.uint8)
+    for place in range(7):
+        paddles[place, 9:12, place : place + 7] = 200
+    with_ball = paddles.repeat_interleave(12, dim=0)
+    for index in range(84):
+        with_ball[index, 2:4, index % 12 : index % 12 + 2] = 150
+    frames = torch.cat([with_ball, paddles.repeat(5, 1, 1)])  # paddles alone are the commonest
+    tokenizer = Tokenizer(replace(TOKENIZERS["dictionary"], codebook_size=48))  # of 92 different patches
     tokenizer.set_background(TASK, torch.full((84, 84), BACKGROUND, dtype=torch.uint8))
-    tokenizer.fill_codebook(frames, torch.full((90,), TASK))
-    blank = torch.full((1, 84, 84), BACKGROUND, dtype=torch.uint8)
-    tokens = tokenizer.encode(torch.cat([frames[:14], blank]), torch.full((15,), TASK))
-    assert len(tokens.unique()) == 15
+    tokenizer.fill_codebook(frames, torch.full((len(frames),), TASK))
+    task_id = torch.full((len(with_ball),), TASK)
+    drawn = tokenizer.decode(tokenizer.encode(with_ball, task_id), task_id)
+    shown = (drawn[:, 2:4, :14] > BACKGROUND + 30).flatten(1).any(1)
+    assert shown.float().mean() > 0.95
 
 
 def test_a_ball_in_an_unknown_place_is_drawn_near_it(tokenizer):
