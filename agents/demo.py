@@ -32,6 +32,7 @@ from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RandomPlayer, RolloutConfig, play_episodes
 from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
+from datasets.executor import end_with_parent
 from datasets.games import find_game
 from datasets.store import EpisodeStore
 from train import train
@@ -74,7 +75,7 @@ def show_side_by_side(config: DemoConfig, demos: Sequence[DemoGame]) -> list[Gam
     """Go through all games at once, one process a game, and say every few seconds how far they are."""
     threads = max(1, (os.cpu_count() or 1) // len(demos))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(demos), mp_context=context) as processes:
+    with ProcessPoolExecutor(len(demos), mp_context=context, initializer=end_with_parent) as processes:
         games = {demo.game: processes.submit(show_alone, config, demo, threads) for demo in demos}
         started = time.perf_counter()
         while wait(games.values(), timeout=STATUS_SECONDS, return_when=FIRST_EXCEPTION).not_done:

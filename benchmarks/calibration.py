@@ -290,7 +290,7 @@ def draw(found: Found, game: str, out: Path) -> None:
     sizes = [found.root_spread.mean(), found.spread.mean(), *np.abs(found.value_error).mean(axis=0)]
     spreads.barh(names, sizes, color=["#1f77a8", "#1f77a8", *["#d66b3f"] * len(steps)])
     spreads.invert_yaxis()
-    spreads.set(xlabel="value", title="Actions differ, imagined values err")
+    spreads.set(xlabel="value", xscale="log", title="Actions differ, imagined values err")
     figure.suptitle(game)
     with replace_file(out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

@@ -13,6 +13,7 @@ from typing import Any
 
 from agents.solving.task import Task
 from datasets.errors import UserError
+from datasets.executor import end_with_parent
 
 GRACE = 20.0
 """Seconds beyond the limit after which a search that does not end by itself is ended."""
@@ -134,11 +135,12 @@ def _rehearse(small: Task) -> None:
 
 def _search(task: Task, seed: int, seconds: float, place: int, messages: Queue) -> None:
     """A process of its own: search, and send plans as they are found."""
-    # The parent is who hears Ctrl-C; it ends this process.
+    # The parent is who hears Ctrl-C; it ends this process, which also ends if the parent is killed.
     import signal
 
     import torch
 
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -1,6 +1,12 @@
 """Searches side by side: the best valid plan is kept, faults are named."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +77,39 @@ def test_the_table_puts_the_best_first():
     lines = table(Counting(()), [("rule", 15.0), ("this plan", 12.0)]).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["this", "rule", "lower"]
     assert "20.0%" in lines[1]
+
+
+@dataclass(frozen=True)
+class Waiting(Counting):
+    """Tells its process's number, and then finds nothing for long."""
+
+    told: str = ""
+
+    def small(self):
+        return Counting(((1,),))
+
+    def search(self, seed, seconds, found):
+        Path(self.told).write_text(str(os.getpid()))
+        time.sleep(2 * PATIENCE)
+
+
+PATIENCE = 60
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    since = time.monotonic()
+    while not happened():
+        assert time.monotonic() - since < PATIENCE
+        time.sleep(0.05)
+
+
+def test_searches_end_when_their_parent_is_killed(tmp_path):
+    told = tmp_path / "process"
+    script = f"from {__name__} import *\nrun(Waiting(((1,),), told={str(told)!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[3])
+    try:
+        wait_until(lambda: told.exists() and told.read_text() != "")
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not Path(f"/proc/{told.read_text()}").exists())
