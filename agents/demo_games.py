@@ -32,6 +32,8 @@ class DemoGame:
 
 
 _TINY = RECIPES["tiny"]
+_BEST_SHARE = 0.5
+"""The recorded players are of very different skill, and the worse half is left out."""
 
 DEMO_GAMES: dict[str, DemoGame] = {
     "Freeway": DemoGame(
@@ -48,8 +50,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
             joint_steps=1200,
             loss=replace(_TINY.loss, td_target="monte_carlo", cql_weight=1.0, cql_temperature=1.0),
             value_range=(-2.0, 2.0),
-            # Some of the recorded players hardly walk.
-            best_share=0.5,
+            best_share=_BEST_SHARE,
         ),
         acting=ActingConfig(),
     ),
@@ -62,7 +63,7 @@ DEMO_GAMES: dict[str, DemoGame] = {
         steps=100_000,
         max_decisions=1000,
         episodes=10,
-        recipe=replace(_TINY, joint_steps=3000, value_range=(-1.5, 1.5)),
+        recipe=replace(_TINY, joint_steps=3000, value_range=(-1.5, 1.5), best_share=_BEST_SHARE),
         acting=ActingConfig(),
     ),
 }

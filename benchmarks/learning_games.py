@@ -48,7 +48,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         game="Pong",
         behaviour=_PONG.behaviour,
         steps=300_000,
-        recipe=replace(_PONG.recipe, best_share=0.5),
+        recipe=_PONG.recipe,
         world_share=0.05,
     ),
     "Breakout": LearningGame(
@@ -56,7 +56,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         behaviour=_PONG.behaviour,
         steps=300_000,
         # Good players here are never far from the ball; how to get back to it is seen in the others' play.
-        recipe=replace(_PONG.recipe, value_range=(-1.0, 5.0)),
+        recipe=replace(_PONG.recipe, value_range=(-1.0, 5.0), best_share=1.0),
         world_share=0.05,
     ),
     "SpaceInvaders": LearningGame(
