@@ -159,7 +159,10 @@ class Tokenizer(nn.Module):
         # The blank patch comes first: it is nearly all of a frame.
         patches = functional.pad(patches[commonest], (0, 0, 1, 0))
         weights = functional.pad(frequency[commonest].float(), (1, 0))
-        compared = patches if self.quantizer.view is None else patches @ self.quantizer.view
+        # In float64, so that processors that round otherwise draw the same.
+        compared = patches.double()
+        if self.quantizer.view is not None:
+            compared = compared @ self.quantizer.view.double()
         visible = (patches.abs() > FOREGROUND_THRESHOLD).sum(dim=1)
         small = (visible > 0) & (visible <= SMALL_PIXELS)
         far = float("inf")
