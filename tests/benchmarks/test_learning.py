@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +18,8 @@ from benchmarks.learning_report import differences, read_scores, report
 from datasets.behaviour_mixtures import parse_mixture
 from datasets.errors import UserError
 from datasets.games import find_game
+from tests.house.processes import ROOT, assert_ends_with_parent
 from tests.house.small_store import write_small_store
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120
 
 
 def finished_folder(folder: Path, scores: dict[str, list[float]]) -> Path:
@@ -88,29 +83,12 @@ def test_a_stage_that_fails_is_named_after_the_others_are_done(tmp_path):
     assert other.exists()
 
 
-def tell_and_wait(path: Path) -> None:
-    path.write_text(str(os.getpid()))
-    time.sleep(2 * PATIENCE)
-
-
 def test_a_stage_ends_with_the_benchmark_when_that_is_killed(tmp_path):
     told = tmp_path / "pid"
     stage = f"Stage('waits', Path({str(tmp_path / 'done')!r}), partial(tell_and_wait, Path({str(told)!r})))"
-    script = f"from {__name__} import *\nrun_stages([{stage}], 1)"
-    benchmark = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
-    try:
-        wait_until(lambda: told.exists() and told.read_text() != "")
-    finally:
-        benchmark.kill()
-        benchmark.wait()
-    wait_until(lambda: not Path(f"/proc/{told.read_text()}").exists())
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    since = time.monotonic()
-    while not happened():
-        assert time.monotonic() - since < PATIENCE
-        time.sleep(0.05)
+    imports = f"from {__name__} import *\nfrom tests.house.processes import tell_and_wait"
+    script = f"{imports}\nrun_stages([{stage}], 1)"
+    assert_ends_with_parent(script, told)
 
 
 def test_recipes_name_behaviours_that_exist_and_settings_that_can_act():

@@ -6,12 +6,42 @@ import multiprocessing
 import os
 import resource
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120
+"""Seconds in which something that is waited for must happen."""
+
 Setup = Callable[[int], None]
 """Told the rank, in each process before it trains."""
+
+
+def tell_and_wait(told: Path) -> None:
+    """Write this process's number to a file, and stay longer than anyone waits."""
+    told.write_text(str(os.getpid()))
+    time.sleep(2 * PATIENCE)
+
+
+def assert_ends_with_parent(script: str, told: Path) -> None:
+    """Run a script one of whose processes calls `tell_and_wait(told)`; kill it, and see that process end."""
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    try:
+        _wait_until(lambda: told.exists() and told.read_text() != "")
+    finally:
+        parent.kill()
+        parent.wait()
+    _wait_until(lambda: not Path(f"/proc/{told.read_text()}").exists())
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    since = time.monotonic()
+    while not happened():
+        assert time.monotonic() - since < PATIENCE
+        time.sleep(0.05)
 
 
 def run_processes(size: int, arguments: Sequence[str], folder: Path, setup: Setup | None = None) -> list[int]:

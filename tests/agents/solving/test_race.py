@@ -1,10 +1,5 @@
 """Searches side by side: the best valid plan is kept, faults are named."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import pytest
 from agents.solving.race import Improvement, race
 from agents.solving.report import table
 from datasets.errors import UserError
+from tests.house.processes import assert_ends_with_parent, tell_and_wait
 
 
 @dataclass(frozen=True)
@@ -89,27 +85,9 @@ class Waiting(Counting):
         return Counting(((1,),))
 
     def search(self, seed, seconds, found):
-        Path(self.told).write_text(str(os.getpid()))
-        time.sleep(2 * PATIENCE)
-
-
-PATIENCE = 60
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    since = time.monotonic()
-    while not happened():
-        assert time.monotonic() - since < PATIENCE
-        time.sleep(0.05)
+        tell_and_wait(Path(self.told))
 
 
 def test_searches_end_when_their_parent_is_killed(tmp_path):
     told = tmp_path / "process"
-    script = f"from {__name__} import *\nrun(Waiting(((1,),), told={str(told)!r}))"
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[3])
-    try:
-        wait_until(lambda: told.exists() and told.read_text() != "")
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_until(lambda: not Path(f"/proc/{told.read_text()}").exists())
+    assert_ends_with_parent(f"from {__name__} import *\nrun(Waiting(((1,),), told={str(told)!r}))", told)
