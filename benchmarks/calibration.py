@@ -286,11 +286,11 @@ def draw(found: Found, game: str, out: Path) -> None:
     imagined.plot(steps, [pair[1] for pair in pairs], "^-", label="foreseen rewards that came")
     imagined.set(xlabel="imagined step", ylim=(0, 1.02), xticks=steps, title="What imagination is worth")
     imagined.legend(frameon=False)
-    names = ["Q of actions", "values a step later", *(f"error, step {step}" for step in steps)]
-    sizes = [found.root_spread.mean(), found.spread.mean(), *np.abs(found.value_error).mean(axis=0)]
-    spreads.barh(names, sizes, color=["#1f77a8", "#1f77a8", *["#d66b3f"] * len(steps)])
+    names = ["differ between actions by", *(f"err at step {step} by" for step in steps)]
+    sizes = [found.spread.mean(), *np.abs(found.value_error).mean(axis=0)]
+    spreads.barh(names, sizes, color=["#1f77a8", *["#d66b3f"] * len(steps)])
     spreads.invert_yaxis()
-    spreads.set(xlabel="value", xscale="log", title="Actions differ, imagined values err")
+    spreads.set(xlabel="value", title="Values of imagined states")
     figure.suptitle(game)
     with replace_file(out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
