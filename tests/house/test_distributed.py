@@ -98,7 +98,7 @@ def test_four_processes_draw_the_dropout_of_one_in_as_many_parts(store, straight
     monkeypatch.setitem(SIZES, "tiny", SIZES["tiny"])
     set_dropout(0)
     train(parse_command_line(command(store, tmp_path / "one", *parts)))
-    assert losses(tmp_path / "one")[3] != pytest.approx(losses(straight)[3], rel=1e-5)
+    assert losses(tmp_path / "one")[5] != pytest.approx(losses(straight)[5], rel=1e-4)
     found = run_processes(4, command(store, tmp_path / "four", *parts), tmp_path / "four", set_dropout)
     assert found == [0] * 4
     assert_same_trace(tmp_path / "one", tmp_path / "four")
