@@ -235,21 +235,25 @@ def table(found: Found) -> str:
         "| imagined step | changed tokens right | rewards foreseen | foreseen ones that came | value error |",
         "|---|---|---|---|---|",
     ]
-    for step in range(found.reward.shape[1]):
-        foreseen, came = rewards_found(found.said_reward[:, step], found.reward[:, step])
-        right = found.changed_right[:, step].sum() / max(1, found.changed[:, step].sum())
-        error = np.abs(found.value_error[:, step]).mean()
-        lines.append(f"| {step + 1} | {right:.2f} | {foreseen:.2f} | {came:.2f} | {error:.3f} |")
+    errors = np.abs(found.value_error).mean(axis=0)
+    for step, (right, foreseen, came) in enumerate(imagined_steps(found)):
+        lines.append(f"| {step + 1} | {right:.2f} | {foreseen:.2f} | {came:.2f} | {errors[step]:.3f} |")
     correlation = np.corrcoef(found.q_taken, found.returns)[0, 1]
     lines += [
         "",
         f"Q of the action taken: mean {found.q_taken.mean():.3f}, mean return {found.returns.mean():.3f}, "
         f"correlation {correlation:.2f}.",
         f"Q differs between actions by {found.root_spread.mean():.3f} (standard deviation, mean), values one "
-        f"imagined step later by {found.spread.mean():.3f}; imagination errs by "
-        f"{np.abs(found.value_error[:, 0]).mean():.3f} in them.",
+        f"imagined step later by {found.spread.mean():.3f}; imagination errs by {errors[0]:.3f} in them.",
     ]
     return "\n".join(lines)
+
+
+def imagined_steps(found: Found) -> list[tuple[float, float, float]]:
+    """Share of changed tokens imagined right, and what `rewards_found` tells, of each step."""
+    right = found.changed_right.sum(axis=0) / np.maximum(1, found.changed.sum(axis=0))
+    rewards = map(rewards_found, found.said_reward.T, found.reward.T)
+    return [(share, *pair) for share, pair in zip(right.tolist(), rewards, strict=True)]
 
 
 def rewards_found(said: Float[np.ndarray, " N"], came: Float[np.ndarray, " N"]) -> tuple[float, float]:
@@ -279,11 +283,10 @@ def draw(found: Found, game: str, out: Path) -> None:
     values.plot(ends, ends, color="gray", linestyle=":")
     values.set(xlabel="Q of the action taken", ylabel="discounted return that came", title="Calibration of Q")
     steps = np.arange(1, found.reward.shape[1] + 1)
-    pairs = [rewards_found(s, r) for s, r in zip(found.said_reward.T, found.reward.T, strict=True)]
-    right = found.changed_right.sum(0) / np.maximum(1, found.changed.sum(0))
+    right, foreseen, fulfilled = zip(*imagined_steps(found), strict=True)
     imagined.plot(steps, right, "o-", label="changed tokens right")
-    imagined.plot(steps, [pair[0] for pair in pairs], "s-", label="rewards foreseen")
-    imagined.plot(steps, [pair[1] for pair in pairs], "^-", label="foreseen rewards that came")
+    imagined.plot(steps, foreseen, "s-", label="rewards foreseen")
+    imagined.plot(steps, fulfilled, "^-", label="foreseen rewards that came")
     imagined.set(xlabel="imagined step", ylim=(0, 1.02), xticks=steps, title="What imagination is worth")
     imagined.legend(frameon=False)
     names = ["differ between actions by", *(f"err at step {step} by" for step in steps)]

@@ -172,7 +172,7 @@ def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int
     """Train every learner for the same CPU time."""
     asked = training(config, game, folder, seed)
     yield Stage("train ours", folder / "trained.json", partial(train_ours, asked, folder / "trained.json"))
-    for kind in BASELINE_STEPS_A_MINUTE:
+    for kind in baselines_of(game):
         path = weights_of(folder, kind)
         yield Stage(
             f"train {kind}", path, partial(train_baseline, baseline(config, game, folder, kind, seed), path)
@@ -209,6 +209,12 @@ def train_ours(asked: TrainConfig, done: Path) -> None:
         temporary.write_text(json.dumps({"cpu_minutes": (time.process_time() - started) / 60}))
 
 
+def baselines_of(game: LearningGame) -> list[Baseline]:
+    """The baselines of a game; cloning the best of all is cloning."""
+    learns_from_all = game.recipe.best_share == 1
+    return [kind for kind in BASELINE_STEPS_A_MINUTE if not (learns_from_all and kind == "clone the best")]
+
+
 def baseline(
     config: LearningConfig, game: LearningGame, folder: Path, kind: Baseline, seed: int
 ) -> BaselineConfig:
@@ -241,7 +247,7 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
             path, game.game, acting=PLAYERS["greedy"], rollout=few, seed=start, device="cpu"
         )
         yield evaluation(f"curve {path.name}", asked)
-    for kind in BASELINE_STEPS_A_MINUTE:
+    for kind in baselines_of(game):
         out = folder / "scores" / f"{kind}.json"
         trained = baseline(config, game, folder, kind, seed)
         yield Stage(
