@@ -3,8 +3,9 @@
     python benchmarks/learning.py --game Pong --minutes 60 --seeds 3
     python -m benchmarks.learning --game Freeway --minutes 4 --episodes 2     a rehearsal
 
-For each seed it collects play by the game's scripted players, trains our agent, a cloning and a conservative
-Q-learning Nature-CNN on it, and has all of them play whole games. `--minutes` is what a seed is meant to
+For each seed it collects play by the game's scripted players, trains our agent, the Q network of a pair of
+separate networks of the same total size, a cloning and a conservative Q-learning Nature-CNN on it, and has
+all of them play whole games. `--minutes` is what a seed is meant to
 take on two cores: each learner has a fifth of it on one core, and whole games take the rest. Steps follow
 from the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages that
 are done are kept in `--out`, and the same command goes on where it was stopped.
@@ -42,8 +43,10 @@ from datasets.games import find_game
 from train import train
 from world_model.checkpoint import best_checkpoint, list_checkpoints
 from world_model.recipes import parse_command_line
+from world_model.sizes import SIZES
 from world_model.train_config import TrainConfig
 from world_model.training import LoopConfig
+from world_model.world_action_model import WorldActionConfig
 
 CURVE_POINTS = 5
 """Checkpoints of our agent that play for the learning curve."""
@@ -57,6 +60,9 @@ BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {
     "conservative": 1200.0,
 }
 """Gradient steps of the baselines in the same time."""
+APART_WIDTH = 75
+"""Width of two separate networks, one for the world part and one for the Q head, that have as many parameters
+together as the tiny network has with both (1024 codes)."""
 EVALUATION_SEED = 10_007
 """Added to the seed, so that games are played from other starts than those of the data."""
 
@@ -172,6 +178,8 @@ def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int
     """Train every learner for the same CPU time."""
     asked = training(config, game, folder, seed)
     yield Stage("train ours", folder / "trained.json", partial(train_ours, asked, folder / "trained.json"))
+    done = folder / "trained apart.json"
+    yield Stage("train apart", done, partial(train_apart, apart(asked, folder), done))
     for kind in baselines_of(game):
         path = weights_of(folder, kind)
         yield Stage(
@@ -196,6 +204,30 @@ def training(config: LearningConfig, game: LearningGame, folder: Path, seed: int
             held_out_every=max(1, steps // 50), image_every=steps, save_every=max(1, steps // CURVE_POINTS)
         ),
     )
+
+
+def apart(asked: TrainConfig, folder: Path) -> TrainConfig:
+    """How the Q network of two is trained: for as many steps, without the world part's losses."""
+    return replace(
+        asked,
+        run=folder / "apart",
+        world_steps=0,
+        joint_steps=asked.world_steps + asked.joint_steps,
+        loss=replace(asked.loss, supervised_weight=0.0),
+        keep_checkpoints=1,
+    )
+
+
+def train_apart(asked: TrainConfig, done: Path) -> None:
+    """Train the Q network of two; a stage has its own process, so that the size changes here alone."""
+    SIZES["tiny"] = network_apart()
+    train_ours(asked, done)
+
+
+def network_apart() -> WorldActionConfig:
+    """One of two networks as large together as the tiny one."""
+    tiny = SIZES["tiny"]
+    return replace(tiny, transformer=replace(tiny.transformer, width=APART_WIDTH))
 
 
 def train_ours(asked: TrainConfig, done: Path) -> None:
@@ -230,7 +262,6 @@ def weights_of(folder: Path, kind: Baseline) -> Path:
 
 def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
     """Every player's games, those that take longest first."""
-    best = best_checkpoint(folder / "run") or list_checkpoints(folder / "run")[-1]
     rollout = RolloutConfig(episodes=config.episodes, envs=config.episodes)
     start = seed + EVALUATION_SEED
 
@@ -238,9 +269,22 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         out = folder / "scores" / f"{name}.json"
         return Stage(f"play {name}", out, partial(play_ours, replace(asked, out=out)))
 
-    for name, acting in reversed(PLAYERS.items()):
+    best = _best(folder / "run")
+    legal = len(find_game(game.game).legal_actions)
+    for name, player in reversed(PLAYERS.items()):
+        acting = replace(player, beam_width=min(player.beam_width, legal))
         asked = EvaluateConfig(best, game.game, acting=acting, rollout=rollout, seed=start, device="cpu")
         yield evaluation(name, asked)
+    if (folder / "apart").exists():
+        asked = EvaluateConfig(
+            _best(folder / "apart"),
+            game.game,
+            acting=PLAYERS["greedy"],
+            rollout=rollout,
+            seed=start,
+            device="cpu",
+        )
+        yield evaluation("Q network apart", asked)
     few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
     for path in list_checkpoints(folder / "run"):
         asked = EvaluateConfig(
@@ -257,6 +301,10 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         )
     out = folder / "scores" / "random.json"
     yield Stage("play random", out, partial(play_randomly, game.game, rollout, start, out))
+
+
+def _best(run: Path) -> Path:
+    return best_checkpoint(run) or list_checkpoints(run)[-1]
 
 
 def play_ours(asked: EvaluateConfig) -> None:

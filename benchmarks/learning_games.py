@@ -69,10 +69,13 @@ LEARNING_GAMES: dict[str, LearningGame] = {
 }
 """The games of the benchmark."""
 
+EVERY = 18
+"""Beam width of every action there is; a game has as many as are legal in it."""
 _OURS = ActingConfig(context_frames=6, epsilon=EPSILON)
 PLAYERS: dict[str, ActingConfig] = {
     "greedy": replace(_OURS, planner="greedy"),
     "greedy, planner's context": replace(_OURS, planner="greedy", context_frames=4),
+    "beam, every action, decay 0.3": replace(_OURS, beam_width=EVERY, horizon=1, trace_decay=0.3),
     "beam 2x2": replace(_OURS, beam_width=2, horizon=2, trace_decay=1.0),
     "beam 2x2, decay 0.5": replace(_OURS, beam_width=2, horizon=2, trace_decay=0.5),
     "beam 3x2, decay 0.5": replace(_OURS, beam_width=3, horizon=2, trace_decay=0.5),

@@ -67,7 +67,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, Float[np.ndarray, "G N"]]:
 
 def differences(scores: dict[str, Float[np.ndarray, "G N"]]) -> list[list[str]]:
     """What the goals ask: our agent against the data and the baselines, planning against none."""
-    others = ("the data", "clone", "clone the best", "conservative", "random")
+    others = ("the data", "clone", "clone the best", "conservative", "random", "Q network apart")
     pairs = [("greedy", other) for other in others]
     planned = [name for name in scores if name.startswith(("beam", "tree"))]
     pairs += [(name, "greedy") for name in planned] + [
@@ -140,5 +140,5 @@ def _scores_in(path: Path) -> list[float]:
 
 def _order(name: str) -> tuple[int, str]:
     """Random play and the baselines before our agent, planning last."""
-    places = ("random", "clone", "conservative", "greedy", "beam", "tree")
+    places = ("random", "clone", "conservative", "Q network apart", "greedy", "beam", "tree")
     return next((place for place, start in enumerate(places) if name.startswith(start)), -1), name

@@ -174,6 +174,11 @@ class DecodeEngine:
         """Value of each action by what the Q heads see of a frame; in float32 throughout."""
         return self._model.q_values(self._model.head_q(seen))
 
+    def values(self, seen: Float[Tensor, "R I"]) -> Float[Tensor, " R"] | None:
+        """Value of each state by the value head, in float32 throughout; None without one."""
+        head = self._model.head_value
+        return None if head is None else self._model.q_values(head(seen)).squeeze(-1)
+
     def _embed(self, tokens: Tensor, is_action: Tensor, position: Tensor, task_id: Tensor) -> Tensor:
         embedded = self._token_table[tokens + self._first_action * is_action] + self._position_table[position]
         if self._task_table is not None:

@@ -28,8 +28,9 @@ TRAINED_WHOLE = (
     "observation_task_embedding",
     "action_task_embedding",
     "head_q",
+    "head_value",
 )
-"""Modules that are trained as they are beside the adapters."""
+"""Modules that are trained as they are beside the adapters; not every model has the last."""
 SCALE = 2
 """Factor on a change, peft's `lora_alpha` over the rank."""
 _ADAPTER = "default"
@@ -50,8 +51,9 @@ def add_adapters(model: WorldActionModel, rank: int) -> None:
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, lora_dropout=0.0, target_modules=linear)
     peft.inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
-    for name in TRAINED_WHOLE:
-        model.get_submodule(name).requires_grad_(True)
+    for name, module in model.named_children():
+        if name in TRAINED_WHOLE:
+            module.requires_grad_(True)
 
 
 def has_adapters(model: WorldActionModel) -> bool:

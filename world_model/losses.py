@@ -95,6 +95,8 @@ class LossTerms:
     """Distance of the Q head from its target: cross-entropy (c51) or half the squared error (mse)."""
     penalty: Float[Tensor, ""] | None = None
     """Conservative penalty, `q_negative - q_positive`."""
+    value: Float[Tensor, ""] | None = None
+    """Distance of the value head from the returns of real play, as that of the Q head."""
     action: Float[Tensor, ""] | None = None
     """What the Q head is trained towards: the first of the two and the weighted second."""
 
@@ -161,7 +163,8 @@ def compute_loss(
     """The loss of one optimisation step.
 
     Stage 1 (`train_q` false) is `observation + reward + end`. Stage 2 is
-    `supervised_weight (observation + reward + end) + td + cql_weight penalty`.
+    `supervised_weight (observation + reward + end) + td + cql_weight penalty`, and `+ value` where the model
+    has a value head.
 
     With `config.published_semantics` three flaws of the published program are reproduced: the penalty
     counts illegal actions; with mse heads its soft maximum is that of the ensemble's sum times
@@ -207,6 +210,9 @@ def compute_loss(
     total = config.supervised_weight * total + td
     taken = at_action(online.values, everything.actions)
     statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
+    if model.head_value is not None:
+        value = _value_loss(model, hidden[:num_real], batch, weights, counts)
+        total, terms = total + value, replace(terms, value=value)
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td, action=td), statistics)
 
@@ -315,6 +321,26 @@ def _q_logits(
         target_logits = model.head_q_target(at_frame)
     q_input = at_frame if model.config.q_gradient_to_trunk else at_frame.detach()
     return model.head_q(q_input), target_logits
+
+
+def _value_loss(
+    model: WorldActionModel,
+    hidden: Float[Tensor, "B L P D"],
+    batch: Batch,
+    weights: Float[Tensor, "Q"],
+    counts: LossCounts,
+) -> Float[Tensor, ""]:
+    """How far the value head is from the returns: a Q loss of a single action, without a bootstrap."""
+    assert model.head_value is not None
+    at_frame = model.config.q_head.of_frames(hidden[:, :, :-1])
+    logits = model.head_value(at_frame if model.config.q_gradient_to_trunk else at_frame.detach())
+    atoms = model.atoms if model.config.q_head.distribution == "c51" else None
+    said = estimate_q(logits, weights, 1, atoms)
+    backup = monte_carlo_backup(batch.returns, batch.mask)
+    only = torch.zeros_like(batch.actions)
+    legal = torch.ones_like(batch.legal_mask[:, :1])
+    errors = td_error(said, said, only, legal, backup, atoms, double_q=False)
+    return masked_mean(errors, batch.mask, counts.steps)
 
 
 def _pushed_down(

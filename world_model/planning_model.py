@@ -58,8 +58,9 @@ class WorldActionPlanningModel:
     """States are contexts of real frames followed by imagined ones; a step imagines one frame.
 
     The predicted sign of the reward is the reward, the most likely token is the next token, and a
-    state's value is the Q head's best legal action. Handles count from 0 in the order in which the
-    states are made, roots first.
+    state's value is the Q head's best legal action, or what the value head says if there is one; Q is then
+    shifted so that its best legal action has that value (Q = value + advantage). Handles count from 0 in the
+    order in which the states are made, roots first.
     """
 
     def __init__(
@@ -183,11 +184,16 @@ class WorldActionPlanningModel:
         q_value = self._engine.q_values(seen).cpu().numpy()
         search = self._searched(node)
         legal_mask = search.legal_mask[search.tree.root[node]]
+        value = np.where(legal_mask, q_value, -np.inf).max(axis=1)
+        said = self._engine.values(seen)
+        if said is not None:
+            q_value = q_value + (said.cpu().numpy() - value)[:, None]
+            value = np.where(legal_mask, q_value, -np.inf).max(axis=1)
         return Evaluation(
             node=node,
             reward=reward,
             discount=discount,
-            value=np.where(legal_mask, q_value, -np.inf).max(axis=1),
+            value=value,
             q_value=q_value,
             prior_logits=q_value,
             legal_mask=legal_mask,

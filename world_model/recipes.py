@@ -128,6 +128,7 @@ def source_recipe(path: Path) -> TrainConfig:
             tokenizer=source.tokenizer,
             context_frames=source.context_frames,
             value_range=source.value_range,
+            value_head=source.value_head,
             loss=source.loss,
         )
     if content["model"] is None:
@@ -137,6 +138,7 @@ def source_recipe(path: Path) -> TrainConfig:
         RECIPES[_size_of(model, file)],
         context_frames=model.max_blocks,
         value_range=(model.q_head.value_min, model.q_head.value_max),
+        value_head=model.value_head,
     )
 
 
@@ -252,7 +254,7 @@ def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
 
 def _check_shapes_kept(config: TrainConfig, default: TrainConfig, source: Path) -> None:
     """Refuse options that would need weights of another shape than those started from."""
-    for name in ("size", "tokenizer", "value_range"):
+    for name in ("size", "tokenizer", "value_range", "value_head"):
         asked, was = getattr(config, name), getattr(default, name)
         if asked != was:
             raise UserError(

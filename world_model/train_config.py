@@ -53,6 +53,9 @@ class TrainConfig:
     """Frames of a training segment, and the longest context the model can act or plan in."""
     value_range: tuple[float, float] = (-10.0, 10.0)
     """Ends of the support of the return distribution; returns count each reward's sign, discounted."""
+    value_head: bool = False
+    """Learn the value of a state in a head of its own, from the returns that play earned, for planners to
+    read: for penalties so strong that Q tells little but whom to imitate. A checkpoint has it or not."""
     start_embeddings: bool = True
     """Start fresh embeddings from what the codes look like and where the tokens stand, not at random."""
     stride: int = 4

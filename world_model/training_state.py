@@ -85,6 +85,7 @@ def fresh_model(config: TrainConfig, tokenizer: Tokenizer, device: torch.device)
         vocab_size=tokenizer.config.vocab_size,
         tokens_per_frame=tokenizer.config.tokens_per_frame,
         max_blocks=config.context_frames,
+        value_head=config.value_head,
     )
     return WorldActionModel(model_config).to(device)
 

@@ -46,6 +46,10 @@ class WorldActionConfig:
     """Add an embedding of the game to every token."""
     q_gradient_to_trunk: bool = True
     """Let the gradient of the Q loss train the transformer as well as the Q head."""
+    value_head: bool = False
+    """Predict the value of a state apart from Q, from the returns that play earned. A strong conservative
+    penalty leaves of Q little but the order of actions; with this head, planners take the level of the values
+    from it, and from Q only by how much an action is better than another."""
 
     def __post_init__(self) -> None:
         for name in ("tokens_per_frame", "vocab_size", "max_blocks", "num_actions", "num_tasks"):
@@ -79,6 +83,8 @@ class ModelOutput:
     """Values of the actions at the last token of each frame; the atoms of an action together."""
     logits_q_target: Float[Tensor, "Q B Tq AZ"]
     """The same from the target head, which passes no gradient."""
+    logits_value: Float[Tensor, "Q B Tq Z"] | None = None
+    """Value of the state at the last token of each frame; None without a value head."""
 
 
 class WorldActionModel(nn.Module):
@@ -103,6 +109,7 @@ class WorldActionModel(nn.Module):
         self.head_q = QHead(config.q_head, seen, config.num_actions)
         self.head_q_target = QHead(config.q_head, seen, config.num_actions)
         self.head_q_target.requires_grad_(False)
+        self.head_value = QHead(config.q_head, seen, 1) if config.value_head else None
         self.update_target()
 
     def forward(
@@ -135,6 +142,7 @@ class WorldActionModel(nn.Module):
             logits_ends=self.head_ends(at_action),
             logits_q=self.head_q(q_input),
             logits_q_target=self.head_q_target(at_frame.detach()),
+            logits_value=None if self.head_value is None else self.head_value(q_input),
         )
 
     def hidden(
@@ -189,10 +197,10 @@ class WorldActionModel(nn.Module):
         return torch.linspace(head.value_min, head.value_max, head.num_atoms, device=device)
 
     def q_values(self, logits_q: Float[Tensor, "Q *rows AZ"]) -> Float[Tensor, "*rows A"]:
-        """Value of each action: the ensemble's mean of expected returns, in float32, unmasked."""
+        """Value of each action, unmasked, or of the state (A = 1): the ensemble's mean return, in float32."""
         if self.config.q_head.distribution == "mse":
             return logits_q.float().mean(0)
-        logits = rearrange(logits_q, "... (A Z) -> ... A Z", A=self.config.num_actions)
+        logits = rearrange(logits_q, "... (A Z) -> ... A Z", Z=self.config.q_head.num_atoms)
         probabilities = logits.softmax(-1, dtype=torch.float32).mean(0)
         return (probabilities * self.atoms).sum(-1)  # a product would be bfloat16 under autocast
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import numpy as np
 import pytest
 
 from agents.rollout import RolloutConfig, play_episodes
-from benchmarks.learning import Stage, run_stages, write_scores
+from benchmarks.learning import (
+    LearningConfig,
+    Stage,
+    apart,
+    network_apart,
+    run_stages,
+    training,
+    write_scores,
+)
 from benchmarks.learning_games import LEARNING_GAMES, PLAYERS, find_learning_game
 from benchmarks.learning_report import differences, read_scores, report
 from datasets.behaviour_mixtures import parse_mixture
@@ -20,6 +29,8 @@ from datasets.errors import UserError
 from datasets.games import find_game
 from tests.house.processes import ROOT, assert_ends_with_parent
 from tests.house.small_store import write_small_store
+from world_model.sizes import SIZES
+from world_model.world_action_model import WorldActionModel
 
 
 def finished_folder(folder: Path, scores: dict[str, list[float]]) -> Path:
@@ -35,6 +46,27 @@ def finished_folder(folder: Path, scores: dict[str, list[float]]) -> Path:
         episodes = [{"score": value} for value in values]
         (folder / "scores" / f"{name}.json").write_text(json.dumps({"episodes": episodes}))
     return folder
+
+
+def test_two_networks_apart_are_as_large_as_the_one_that_does_both():
+    def learned(module):
+        return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+    made = (replace(size, vocab_size=1024, max_blocks=6) for size in (SIZES["tiny"], network_apart()))
+    joint, alone = map(WorldActionModel, made)
+    for_q, for_world = {"head_q", "head_value"}, {"head_observations", "head_rewards", "head_ends"}
+    shared = sum(learned(m) for name, m in alone.named_children() if name not in for_q | for_world)
+    assert learned(alone) + shared == pytest.approx(learned(joint), rel=0.01)
+
+
+def test_the_network_apart_learns_no_world(tmp_path):
+    game = find_learning_game("Pong")
+    joint = training(LearningConfig("Pong", minutes=10.0), game, tmp_path, 0)
+    alone = apart(joint, tmp_path)
+    assert alone.loss.supervised_weight == 0
+    assert alone.world_steps == 0
+    assert alone.total_steps == joint.total_steps
+    assert alone.run != joint.run
 
 
 def test_a_report_compares_all_players(tmp_path):

@@ -19,7 +19,10 @@ LENGTH, FRAME, VOCABULARY, ACTIONS = 5, 4, 11, 6
 
 
 def small_model(
-    distribution: Literal["c51", "mse"] = "c51", ensemble_size: int = 3, q_gradient_to_trunk: bool = True
+    distribution: Literal["c51", "mse"] = "c51",
+    ensemble_size: int = 3,
+    q_gradient_to_trunk: bool = True,
+    value_head: bool = False,
 ) -> WorldActionModel:
     torch.manual_seed(0)
     config = WorldActionConfig(
@@ -38,6 +41,7 @@ def small_model(
         num_actions=ACTIONS,
         num_tasks=3,
         q_gradient_to_trunk=q_gradient_to_trunk,
+        value_head=value_head,
     )
     model = WorldActionModel(config).eval()
     with torch.no_grad():  # everything away from its symmetric start, the target head unlike the online one
@@ -207,8 +211,26 @@ class LoopLoss:
             place = min(max(reward + factor * z, self.atoms[0]), self.atoms[-1])
             for i, atom in enumerate(self.atoms):
                 projected[i] += p * max(0.0, 1 - abs(place - atom) / spacing)
-        predicted = self.distribution(online, row, t, action)
-        return -sum(m * math.log(p + 1e-8) for m, p in zip(projected, predicted, strict=True))
+        return self.cross_entropy(projected, self.distribution(online, row, t, action))
+
+    @staticmethod
+    def cross_entropy(goal: list[float], predicted: list[float]) -> float:
+        return -sum(m * math.log(p + 1e-8) for m, p in zip(goal, predicted, strict=True))
+
+    def state_values(self) -> list[float]:
+        """How far the value head is from the return of each step."""
+        said, errors = self.output.logits_value, []
+        assert said is not None
+        for row, t in self.batch.mask.nonzero().tolist():
+            earned = float(self.batch.returns[row, t])
+            if self.model.config.q_head.distribution == "mse":
+                errors.append(0.5 * (self.value(said, row, t, 0) - earned) ** 2)
+                continue
+            place = min(max(earned, self.atoms[0]), self.atoms[-1])
+            spacing = self.atoms[1] - self.atoms[0]
+            goal = [max(0.0, 1 - abs(place - atom) / spacing) for atom in self.atoms]
+            errors.append(self.cross_entropy(goal, self.distribution(said, row, t, 0)))
+        return errors
 
     def penalty(self, num_real: int) -> tuple[float, float]:
         """What is pushed down and what is pushed up."""

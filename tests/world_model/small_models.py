@@ -27,6 +27,7 @@ def small_config(
     max_blocks: int = 5,
     use_task_embedding: bool = True,
     q_gradient_to_trunk: bool = True,
+    value_head: bool = False,
 ) -> WorldActionConfig:
     """A model of two narrow layers on an observation vocabulary smaller than the action vocabulary."""
     return WorldActionConfig(
@@ -38,6 +39,7 @@ def small_config(
         num_tasks=6,
         use_task_embedding=use_task_embedding,
         q_gradient_to_trunk=q_gradient_to_trunk,
+        value_head=value_head,
     )
 
 

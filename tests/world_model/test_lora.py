@@ -25,7 +25,7 @@ ROWS = ((0, 5, True), (0, 5, False))
 
 def adapted(rank: int = 2, seed: int = 0) -> WorldActionModel:
     torch.manual_seed(seed)
-    model = small_model()
+    model = small_model(value_head=True)
     add_adapters(model, rank)
     return model
 
@@ -45,7 +45,7 @@ def loss_of(model: WorldActionModel) -> float:
 
 
 def test_adapters_are_of_no_effect_at_first():
-    before = loss_of(small_model())
+    before = loss_of(small_model(value_head=True))
     model = adapted()
     assert has_adapters(model)
     assert not has_adapters(small_model())
@@ -57,7 +57,9 @@ def test_adapters_and_what_new_games_need_are_trained_and_nothing_else():
     for name, parameter in model.named_parameters():
         expected = ".lora_" in name or name.startswith(tuple(f"{whole}." for whole in TRAINED_WHOLE))
         assert parameter.requires_grad == expected, name
-    layers = {name for name, module in small_model().named_modules() if isinstance(module, nn.Linear)}
+    layers = {
+        name for name, module in small_model(value_head=True).named_modules() if isinstance(module, nn.Linear)
+    }
     assert {name.split(".lora_")[0] for name in adapter_tensors(model) if ".lora_" in name} == layers
 
 
@@ -72,7 +74,7 @@ def test_every_adapter_is_reached_by_the_gradient_and_every_frozen_weight_stays(
 def test_the_plain_model_computes_the_same_from_ordinary_tensors():
     model = trained(adapted())
     plain = plain_model(model)
-    assert plain.state_dict().keys() == small_model().state_dict().keys()
+    assert plain.state_dict().keys() == small_model(value_head=True).state_dict().keys()
     assert not plain.training
     assert loss_of(plain) == pytest.approx(loss_of(model), rel=1e-5)
     again = plain_model(trained(model), into=plain)

@@ -85,6 +85,19 @@ def test_the_loss_equals_loops_over_steps(config, distribution):
     check(output.total, total)
 
 
+@pytest.mark.parametrize("distribution", ["c51", "mse"])
+def test_a_value_head_learns_the_returns_of_real_play_beside_the_rest(distribution):
+    model, batch, imagined = small_model(distribution, value_head=True), small_batch(), small_batch(seed=5)
+    config = LossConfig(cql_weight=0.4, supervised_weight=0.6)
+    output = compute_loss(model, batch, config, train_q=True, imagined=imagined)
+    expected = mean(LoopLoss(model, batch, config, [1 / 3] * 3).state_values())
+    check(output.terms.value, expected)
+    model.head_value = None
+    rest = compute_loss(model, batch, config, train_q=True, imagined=imagined)
+    assert rest.terms.value is None
+    check(output.total, rest.total.item() + expected)
+
+
 def test_the_first_stage_is_the_world_part_at_weight_one():
     model, batch = small_model(), small_batch()
     output = compute_loss(model, batch, LossConfig(supervised_weight=0.1), train_q=False)

@@ -20,6 +20,10 @@ CONFIG = small_config()
 MODEL = random_model(CONFIG, seed=1)
 FRAME_READER = random_model(small_config(q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame")), seed=1)
 """A model whose Q heads see whole frames."""
+VALUER = random_model(
+    small_config(q_head=dataclasses.replace(SMALL_Q_HEAD, reads="frame"), value_head=True), seed=1
+)
+"""A model with a value head."""
 DISCOUNT = 0.9
 
 
@@ -122,6 +126,32 @@ def test_trees_of_any_shape_equal_the_model_without_a_cache(data: st.DataObject)
         for row, node in enumerate(evaluation.node):
             last = states[node].tokens[0, -CONFIG.tokens_per_frame :]
             assert imagined[row].tolist() == last.tolist()
+
+
+def test_a_value_head_gives_the_level_of_the_values_and_q_their_order() -> None:
+    context = _context([2] * 6)
+    planning_model, without = WorldActionPlanningModel(VALUER), random_model(VALUER.config, seed=1)
+    without.head_value = None
+    plain_model = WorldActionPlanningModel(without)
+    evaluations = [model.root(context) for model in (planning_model, plain_model)]
+    states = [_plain_root(context, row, VALUER) for row in range(6)]
+    for step in range(2):
+        valued, plain = evaluations
+        for row, state in enumerate(states):
+            with torch.inference_mode():
+                said = VALUER(state.tokens, context.task_id[row : row + 1]).logits_value
+                expected = VALUER.q_values(said[:, 0, -1]).item()
+            assert valued.value[row] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        np.testing.assert_allclose(
+            valued.q_value - valued.value[:, None], plain.q_value - plain.value[:, None], atol=1e-4
+        )
+        if step == 0:
+            actions = np.arange(6)
+            evaluations = [m.step(np.arange(6), actions) for m in (planning_model, plain_model)]
+            states = [
+                _plain_step(state, row, context.task_id[row : row + 1], VALUER)
+                for row, state in enumerate(states)
+            ]
 
 
 def test_the_random_model_predicts_ends_and_rewards_of_every_kind() -> None:

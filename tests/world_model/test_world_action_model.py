@@ -16,11 +16,11 @@ from tests.world_model.small_models import (
 )
 from world_model.world_action_model import ModelOutput, WorldActionConfig, WorldActionModel
 
-CONFIG = small_config()
+CONFIG = small_config(value_head=True)
 MODEL = random_model(CONFIG)
 TOKENS = random_tokens(CONFIG, rows=2, length=CONFIG.max_tokens)
 TASK_ID = torch.tensor([1, 5])
-Q_FIELDS = ("logits_q", "logits_q_target")
+Q_FIELDS = ("logits_q", "logits_q_target", "logits_value")
 
 
 def _close(actual: torch.Tensor, expected: torch.Tensor) -> None:
