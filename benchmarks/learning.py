@@ -60,7 +60,7 @@ BASELINE_STEPS_A_MINUTE: dict[Baseline, float] = {
     "conservative": 1200.0,
 }
 """Gradient steps of the baselines in the same time."""
-APART_WIDTH = 75
+APART_WIDTH = 72
 """Width of two separate networks, one for the world part and one for the Q head, that have as many parameters
 together as the tiny network has with both (1024 codes)."""
 EVALUATION_SEED = 10_007
