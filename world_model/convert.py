@@ -123,7 +123,7 @@ def to_published(config: ToPublishedConfig) -> str:
 
     Raises:
         UserError: a file exists already; the checkpoint cannot be read or holds no model; the published
-            program has no such tokenizer; the disk is full. Nothing is written then.
+            program has no such tokenizer or heads; the disk is full. Nothing is written then.
     """
     for path in (config.model, config.tokenizer):
         _refuse_existing(path)

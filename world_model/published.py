@@ -97,7 +97,16 @@ def load_published_state_dict(
 
 
 def to_published_state_dict(model: WorldActionModel) -> dict[str, Tensor]:
-    """A model's tensors as in the released files: their names without prefix, their order, no masks."""
+    """A model's tensors as in the released files: their names without prefix, their order, no masks.
+
+    Raises:
+        UserError: the model has a part that the published program does not know.
+    """
+    if model.head_value is not None or model.config.q_head.reads != "last_token":
+        raise UserError(
+            "the published program knows no value head and no Q heads that read whole frames; "
+            "convert a model of a published size, trained without --value-head"
+        )
     own = model.state_dict()
     positions = kept_positions(model.config)
     tensors: dict[str, Tensor] = {}

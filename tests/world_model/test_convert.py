@@ -255,6 +255,7 @@ def save_native(path: Path, tokenizer_config: Any, model: WorldActionModel | Non
     [
         (SMALL_PATCH, small_model(), "network 'patch' has no published form"),
         (SMALL_RESIDUAL, None, "holds a tokenizer only"),
+        (SMALL_RESIDUAL, random_model(replace(CONFIG, value_head=True)), "knows no value head"),
         (
             replace(SMALL_RESIDUAL, use_background=True),
             small_model(),
