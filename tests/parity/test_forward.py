@@ -45,7 +45,8 @@ def _fed_in_chunks(
     q_names = ("logits_q", "logits_q_target")
     joined = {
         name: torch.cat([getattr(part, name) for part in parts], dim=2 if name in q_names else 1)
-        for name in vars(parts[0])
+        for name, found in vars(parts[0]).items()
+        if found is not None
     }
     return ModelOutput(**joined), cache
 
