@@ -48,8 +48,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         game="Pong",
         behaviour=_PONG.behaviour,
         steps=300_000,
-        # By the score a network tells good recorded players from bad ones, and behind it imitates the bad.
-        recipe=replace(_PONG.recipe, hidden_rows=9),
+        recipe=_PONG.recipe,
         world_share=0.05,
     ),
     "Breakout": LearningGame(

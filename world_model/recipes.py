@@ -126,7 +126,6 @@ def source_recipe(path: Path) -> TrainConfig:
             RECIPES[source.size],
             size=source.size,
             tokenizer=source.tokenizer,
-            hidden_rows=source.hidden_rows,
             context_frames=source.context_frames,
             value_range=source.value_range,
             value_head=source.value_head,
@@ -255,7 +254,7 @@ def _check_unchanged(config: TrainConfig, stored: TrainConfig) -> None:
 
 def _check_shapes_kept(config: TrainConfig, default: TrainConfig, source: Path) -> None:
     """Refuse options that would need weights of another shape than those started from."""
-    for name in ("size", "tokenizer", "hidden_rows", "value_range", "value_head"):
+    for name in ("size", "tokenizer", "value_range", "value_head"):
         asked, was = getattr(config, name), getattr(default, name)
         if asked != was:
             raise UserError(

@@ -139,10 +139,9 @@ def token_statistics(
 
     Args:
         tokenizer: its own backgrounds are used where it has them, else the given frames' medians.
-        frames: a hundred or more of each game, from many moments of play; hidden rows do not count.
+        frames: a hundred or more of each game, from many moments of play.
         task_id: the game of each frame.
     """
-    frames = tokenizer.visible(frames, task_id)
     tokens = torch.cat(
         [tokenizer.encode(*pair) for pair in zip(frames.split(CHUNK), task_id.split(CHUNK), strict=True)]
     )

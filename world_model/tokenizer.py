@@ -150,7 +150,7 @@ class Tokenizer(nn.Module):
         if not isinstance(self.quantizer, VectorQuantizer) or self.config.network != "dictionary":
             raise ValueError("only a tokenizer of network 'dictionary' starts from patches")
         background = self.background_of(task_id)
-        seen = to_signed(self.visible(frames, task_id))
+        seen = to_signed(frames)
         if background is not None:
             seen = seen - to_signed(background)
         drawn = rearrange(split_patches(seen), "B P h w -> (B h w) P")
@@ -187,7 +187,6 @@ class Tokenizer(nn.Module):
             shift: rows and columns by which frame and background are moved before, if given.
         """
         background = self.background_of(task_id)
-        frames = self.visible(frames, task_id)
         if shift is not None:
             frames = shift_frames(frames, shift)
             background = None if background is None else shift_frames(background, shift)
@@ -207,7 +206,7 @@ class Tokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]) -> Int[Tensor, "B 36"]:
         """Tokens of the frames, row by row of the grid; always computed in float32."""
-        seen = to_signed(self.visible(frames, task_id))
+        seen = to_signed(frames)
         background = self.background_of(task_id)
         if background is not None:
             seen = seen - to_signed(background)
@@ -242,17 +241,6 @@ class Tokenizer(nn.Module):
         if background is not None:
             drawn = drawn + to_signed(background)
         return ((rearrange(drawn, "B 1 H W -> B H W") + 1.0) / 2.0).clamp(0.0, 1.0)
-
-    def visible(
-        self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]
-    ) -> UInt8[Tensor, "B 84 84"]:
-        """The frames as the tokenizer takes them to be, with the hidden rows of the background."""
-        rows = self.config.hidden_rows
-        if rows == 0:
-            return frames
-        background = self.background_of(task_id)
-        above = torch.zeros_like(frames) if background is None else background
-        return torch.cat([above[:, :rows], frames[:, rows:]], dim=1)
 
     def content_hash(self) -> str:
         """SHA-256 of configuration and weights, the same on every device; names what made a token."""

@@ -37,9 +37,6 @@ class TokenizerConfig:
     compare_blur: float = 0.0
     """Deviation in pixels of the blur through which patches and codes are compared (dictionary): a small
     thing without a code of its own is drawn near its place then, and not left out."""
-    hidden_rows: int = 0
-    """Rows at the top of each frame that are not seen, but taken to be those of the background, or black: the
-    score stands there in many games, and tells who of the recorded players is at play."""
     use_background: bool = False
     """Subtract each game's background before encoding and add it after decoding."""
     foreground_weight: float = 0.0

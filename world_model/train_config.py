@@ -49,9 +49,6 @@ class TrainConfig:
     """Size of the world-action model."""
     tokenizer: Literal["tiny", "dictionary", "published"] = "tiny"
     """Kind of the tokenizer."""
-    hidden_rows: int = 0
-    """Rows at the top of each frame to hide from the agent. The upper 9 hold the score in Pong, Breakout,
-    Freeway and SpaceInvaders; by it a network tells good recorded players from bad, and imitates both."""
     context_frames: int = 8
     """Frames of a training segment, and the longest context the model can act or plan in."""
     value_range: tuple[float, float] = (-10.0, 10.0)

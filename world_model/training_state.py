@@ -69,8 +69,7 @@ def begin(config: TrainConfig, device: torch.device) -> TrainingState:
         )
     if config.from_checkpoint is None:
         torch.manual_seed(step_seeds(config.seed, 0)[0])
-        sizes = replace(TOKENIZERS[config.tokenizer], hidden_rows=config.hidden_rows)
-        tokenizer = Tokenizer(sizes).to(device)
+        tokenizer = Tokenizer(TOKENIZERS[config.tokenizer]).to(device)
         return TrainingState(0, tokenizer, fresh_model(config, tokenizer, device), {})
     return _from_other_run(config, device)
 

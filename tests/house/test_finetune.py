@@ -194,7 +194,6 @@ def test_a_run_is_named_after_its_source_and_game(source, store):
         (("--size", "40M"), r"--size 40M contradicts .*first, which has tiny: weights keep their shape"),
         (("--tokenizer", "published"), r"--tokenizer published contradicts .*first, which has dictionary"),
         (("--value-range", "-1", "5"), r"--value-range \(-1.0, 5.0\) contradicts .*first"),
-        (("--hidden-rows", "9"), r"--hidden-rows 9 contradicts .*first, which has 0"),
         (("--value-head",), r"--value-head True contradicts .*first, which has False"),
         (("--context-frames", "5"), r"its model takes 3 frames, not 5; lower --context-frames"),
     ],

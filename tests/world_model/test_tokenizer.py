@@ -59,27 +59,6 @@ def test_training_and_use_agree(config: TokenizerConfig):
     )
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_what_stands_in_hidden_rows_changes_no_token(config: TokenizerConfig):
-    sees, frames, task_id = randomised(config), noise(2, 84, 84), torch.tensor([5, 6])
-    blind = randomised(replace(config, hidden_rows=9))
-    other = frames.clone()
-    other[:, :9] = noise(2, 9, 84, seed=7)
-    assert torch.equal(blind.encode(frames, task_id), blind.encode(other, task_id))
-    assert not torch.equal(sees.encode(frames, task_id), sees.encode(other, task_id))
-    assert torch.equal(blind(frames, task_id).target, blind(other, task_id).target)
-    other[:, 9] = 255 - frames[:, 9]
-    assert not torch.equal(blind.encode(frames, task_id), blind.encode(other, task_id))
-
-
-def test_hidden_rows_are_those_of_the_background():
-    blind = randomised(replace(SMALL_PATCH, hidden_rows=9))
-    background, task_id = noise(84, 84), torch.tensor([11])
-    blind.set_background(11, background)
-    assert torch.equal(blind.visible(noise(1, 84, 84, seed=3), task_id)[0, :9], background[:9])
-    assert not blind.visible(noise(1, 84, 84), torch.tensor([12]))[0, :9].any()
-
-
 def test_a_frame_equal_to_its_background_is_blank_everywhere():
     tokenizer = randomised(SMALL_PATCH)
     background = noise(84, 84)
