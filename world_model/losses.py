@@ -1,7 +1,7 @@
 """The losses of the world-action model: its world part and its action-value part.
 
 Letters: B segments, L steps of a segment, K tokens a frame, P = K + 1 tokens of a block, D width,
-V observation vocabulary, A actions, Q ensemble members, Z atoms, N chosen positions.
+V observation vocabulary, A actions, Q ensemble members, Z atoms, N chosen positions, I inputs of a Q head.
 
 Method: Cheng et al. 2024, "Scaling Offline Model-Based RL via Jointly-Optimized World-Action Model
 Pretraining" (arXiv 2410.00564).
@@ -197,7 +197,10 @@ def compute_loss(
     if not train_q:
         return LossOutput(total, terms, statistics)
 
-    logits, target_logits = _q_logits(model, hidden)
+    seen = _seen_by_q(model, hidden)
+    logits = model.head_q(seen)
+    with torch.no_grad():
+        target_logits = model.head_q_target(seen)
     atoms = model.atoms if model.config.q_head.distribution == "c51" else None
     weights = ensemble_weights(len(logits), use_rem=config.use_rem, generator=generator).to(logits.device)
     online = estimate_q(logits, weights, model.config.num_actions, atoms)
@@ -211,7 +214,8 @@ def compute_loss(
     taken = at_action(online.values, everything.actions)
     statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
     if model.head_value is not None:
-        value = _value_loss(model, hidden[:num_real], batch, weights, counts)
+        said = estimate_q(model.head_value(seen[:num_real]), weights, 1, atoms)
+        value = _value_loss(said, batch, atoms, counts)
         total, terms = total + value, replace(terms, value=value)
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td, action=td), statistics)
@@ -312,30 +316,16 @@ def _hidden(model: WorldActionModel, batch: Batch) -> Float[Tensor, "B L P D"]:
     return rearrange(hidden, "B (L P) D -> B L P D", P=blocks.shape[-1])
 
 
-def _q_logits(
-    model: WorldActionModel, hidden: Float[Tensor, "B L P D"]
-) -> tuple[Float[Tensor, "Q B L AZ"], Float[Tensor, "Q B L AZ"]]:
-    """What the Q head and, without gradient, the target head say after each frame's last token."""
+def _seen_by_q(model: WorldActionModel, hidden: Float[Tensor, "B L P D"]) -> Float[Tensor, "B L I"]:
+    """What the Q heads and the value head see of each frame, with a gradient as far as it is to reach."""
     at_frame = model.config.q_head.of_frames(hidden[:, :, :-1])
-    with torch.no_grad():
-        target_logits = model.head_q_target(at_frame)
-    q_input = at_frame if model.config.q_gradient_to_trunk else at_frame.detach()
-    return model.head_q(q_input), target_logits
+    return at_frame if model.config.q_gradient_to_trunk else at_frame.detach()
 
 
 def _value_loss(
-    model: WorldActionModel,
-    hidden: Float[Tensor, "B L P D"],
-    batch: Batch,
-    weights: Float[Tensor, "Q"],
-    counts: LossCounts,
+    said: QEstimate, batch: Batch, atoms: Float[Tensor, "Z"] | None, counts: LossCounts
 ) -> Float[Tensor, ""]:
     """How far the value head is from the returns: a Q loss of a single action, without a bootstrap."""
-    assert model.head_value is not None
-    at_frame = model.config.q_head.of_frames(hidden[:, :, :-1])
-    logits = model.head_value(at_frame if model.config.q_gradient_to_trunk else at_frame.detach())
-    atoms = model.atoms if model.config.q_head.distribution == "c51" else None
-    said = estimate_q(logits, weights, 1, atoms)
     backup = monte_carlo_backup(batch.returns, batch.mask)
     only = torch.zeros_like(batch.actions)
     legal = torch.ones_like(batch.legal_mask[:, :1])

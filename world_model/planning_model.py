@@ -187,8 +187,8 @@ class WorldActionPlanningModel:
         value = np.where(legal_mask, q_value, -np.inf).max(axis=1)
         said = self._engine.values(seen)
         if said is not None:
-            q_value = q_value + (said.cpu().numpy() - value)[:, None]
-            value = np.where(legal_mask, q_value, -np.inf).max(axis=1)
+            best, value = value, said.cpu().numpy()
+            q_value = q_value + (value - best)[:, None]
         return Evaluation(
             node=node,
             reward=reward,

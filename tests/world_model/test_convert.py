@@ -257,6 +257,11 @@ def save_native(path: Path, tokenizer_config: Any, model: WorldActionModel | Non
         (SMALL_RESIDUAL, None, "holds a tokenizer only"),
         (SMALL_RESIDUAL, random_model(replace(CONFIG, value_head=True)), "knows no value head"),
         (
+            SMALL_RESIDUAL,
+            random_model(replace(CONFIG, q_head=replace(CONFIG.q_head, reads="frame"))),
+            "no Q heads that read whole frames",
+        ),
+        (
             replace(SMALL_RESIDUAL, use_background=True),
             small_model(),
             "use_background True has no published form",
