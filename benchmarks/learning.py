@@ -30,6 +30,7 @@ if __package__ in (None, ""):  # started as a file: the packages lie beside its 
 import torch
 import tyro
 
+from agents.acting import ActingConfig
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import EpisodeResult, Player, RandomPlayer, RolloutConfig, play_episodes
 from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer, train_baseline
@@ -175,7 +176,7 @@ def collecting(config: LearningConfig, game: LearningGame, folder: Path, seed: i
 
 
 def learning(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
-    """Train every learner for the same CPU time."""
+    """Train every learner for the same CPU time, and the Q network apart for as many steps as ours."""
     asked = training(config, game, folder, seed)
     yield Stage("train ours", folder / "trained.json", partial(train_ours, asked, folder / "trained.json"))
     done = folder / "trained apart.json"
@@ -265,32 +266,22 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
     rollout = RolloutConfig(episodes=config.episodes, envs=config.episodes)
     start = seed + EVALUATION_SEED
 
-    def evaluation(name: str, asked: EvaluateConfig) -> Stage:
+    def evaluation(name: str, checkpoint: Path, acting: ActingConfig, rollout: RolloutConfig) -> Stage:
         out = folder / "scores" / f"{name}.json"
-        return Stage(f"play {name}", out, partial(play_ours, replace(asked, out=out)))
+        asked = EvaluateConfig(
+            checkpoint, game.game, acting=acting, rollout=rollout, seed=start, out=out, device="cpu"
+        )
+        return Stage(f"play {name}", out, partial(play_ours, asked))
 
-    best = _best(folder / "run")
+    best, greedy = _best(folder / "run"), PLAYERS["greedy"]
     legal = len(find_game(game.game).legal_actions)
     for name, player in reversed(PLAYERS.items()):
-        acting = replace(player, beam_width=min(player.beam_width, legal))
-        asked = EvaluateConfig(best, game.game, acting=acting, rollout=rollout, seed=start, device="cpu")
-        yield evaluation(name, asked)
-    if (folder / "apart").exists():
-        asked = EvaluateConfig(
-            _best(folder / "apart"),
-            game.game,
-            acting=PLAYERS["greedy"],
-            rollout=rollout,
-            seed=start,
-            device="cpu",
-        )
-        yield evaluation("Q network apart", asked)
+        yield evaluation(name, best, replace(player, beam_width=min(player.beam_width, legal)), rollout)
+    if (folder / "apart").exists():  # not where --only left it out
+        yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
     few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
     for path in list_checkpoints(folder / "run"):
-        asked = EvaluateConfig(
-            path, game.game, acting=PLAYERS["greedy"], rollout=few, seed=start, device="cpu"
-        )
-        yield evaluation(f"curve {path.name}", asked)
+        yield evaluation(f"curve {path.name}", path, greedy, few)
     for kind in baselines_of(game):
         out = folder / "scores" / f"{kind}.json"
         trained = baseline(config, game, folder, kind, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from agents.acting import ActingConfig
 from agents.demo_games import DEMO_GAMES
 from datasets.errors import UserError
-from datasets.games import find_game
+from datasets.games import NUM_ACTIONS, find_game
 from world_model.train_config import TrainConfig
 
 EPSILON = 0.02
@@ -69,13 +69,12 @@ LEARNING_GAMES: dict[str, LearningGame] = {
 }
 """The games of the benchmark."""
 
-EVERY = 18
-"""Beam width of every action there is; a game has as many as are legal in it."""
 _OURS = ActingConfig(context_frames=6, epsilon=EPSILON)
+# A beam is no wider than the actions that are legal in the game at play.
 PLAYERS: dict[str, ActingConfig] = {
     "greedy": replace(_OURS, planner="greedy"),
     "greedy, planner's context": replace(_OURS, planner="greedy", context_frames=4),
-    "beam, every action, decay 0.3": replace(_OURS, beam_width=EVERY, horizon=1, trace_decay=0.3),
+    "beam, every action, decay 0.3": replace(_OURS, beam_width=NUM_ACTIONS, horizon=1, trace_decay=0.3),
     "beam 2x2": replace(_OURS, beam_width=2, horizon=2, trace_decay=1.0),
     "beam 2x2, decay 0.5": replace(_OURS, beam_width=2, horizon=2, trace_decay=0.5),
     "beam 3x2, decay 0.5": replace(_OURS, beam_width=3, horizon=2, trace_decay=0.5),
