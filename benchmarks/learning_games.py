@@ -8,6 +8,7 @@ from agents.acting import ActingConfig
 from agents.demo_games import DEMO_GAMES
 from datasets.errors import UserError
 from datasets.games import NUM_ACTIONS, find_game
+from world_model.recipes import RECIPES
 from world_model.train_config import TrainConfig
 
 EPSILON = 0.02
@@ -56,7 +57,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         behaviour=_PONG.behaviour,
         steps=300_000,
         # Good players here are never far from the ball; how to get back to it is seen in the others' play.
-        recipe=replace(_PONG.recipe, value_range=(-1.0, 5.0), best_share=1.0),
+        recipe=replace(RECIPES["tiny"], value_range=(-1.0, 5.0)),
         world_share=0.05,
     ),
     "SpaceInvaders": LearningGame(

@@ -25,6 +25,7 @@ from datasets.segments import Batch
 from world_model.loss_counts import LossCounts, next_in_sequence, predicted_tokens
 from world_model.q_losses import (
     QEstimate,
+    advantage_weights,
     at_action,
     ensemble_weights,
     estimate_q,
@@ -56,6 +57,10 @@ class LossConfig:
     cql_temperature: float = 1.0
     """The penalty pushes until the data's actions lead by a few of these: low ones leave values truer. With
     weight 1 / temperature its gradient is that of cloning by Q / temperature."""
+    advantage_temperature: float | None = None
+    """Weigh each real step's penalty by exp((return - value) / this), at most 20: what turned out better than
+    the value head expected is imitated more (advantage-weighted regression: Peng et al., 2019). None weighs
+    all steps alike."""
     supervised_weight: float = 0.1
     """Weight of the world part beside the Q loss; it is 1 while the Q head is not trained."""
     use_rem: bool = False
@@ -75,6 +80,10 @@ class LossConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not self.cql_temperature > 0:
             raise UserError(f"cql_temperature is {self.cql_temperature}; it must be above 0")
+        if self.advantage_temperature is not None and not self.advantage_temperature > 0:
+            raise UserError(
+                f"advantage_temperature is {self.advantage_temperature}; it must be above 0, or not given"
+            )
         if self.published_semantics and self.cql_temperature != 1:
             raise UserError(
                 f"cql_temperature is {self.cql_temperature}, but published_semantics knows none; set it to 1"
@@ -116,9 +125,9 @@ class LossStatistics:
     q_taken: Float[Tensor, ""] | None = None
     """Mean value of the actions taken."""
     q_negative: Float[Tensor, ""] | None = None
-    """What the penalty pushes down: the mean soft maximum of the values."""
+    """What the penalty pushes down: the mean soft maximum of the values, weighted as the penalty is."""
     q_positive: Float[Tensor, ""] | None = None
-    """What the penalty pushes up: the mean value of the data's actions."""
+    """What the penalty pushes up: the mean value of the data's actions, weighted likewise."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +190,13 @@ def compute_loss(
 
     Raises:
         UserError: a batch has no real step.
-        ValueError: imagined segments without `train_q`, or `use_rem` without a generator.
+        ValueError: imagined segments without `train_q`, `use_rem` without a generator, or
+            `advantage_temperature` without a value head.
     """
     if imagined is not None and not train_q:
         raise ValueError("imagined segments train the Q head alone; they need train_q")
+    if config.advantage_temperature is not None and model.head_value is None:
+        raise ValueError("advantage_temperature needs a model with a value head")
     for name, part in (("batch", batch), ("imagined batch", imagined)):
         if part is not None and not part.mask.any():
             raise UserError(f"the {name} is all padding; check that the store's episodes have steps")
@@ -213,14 +225,20 @@ def compute_loss(
     total = config.supervised_weight * total + td
     taken = at_action(online.values, everything.actions)
     statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
+    importance = torch.ones_like(taken)
     if model.head_value is not None:
-        said = estimate_q(model.head_value(seen[:num_real]), weights, 1, atoms)
+        # Few returns come beside many frames: a trunk that learned from them would learn them by heart.
+        said = estimate_q(model.head_value(seen[:num_real].detach()), weights, 1, atoms)
         value = _value_loss(said, batch, atoms, counts)
         total, terms = total + value, replace(terms, value=value)
+        if config.advantage_temperature is not None:
+            advantage = batch.returns - said.values.squeeze(-1).detach()
+            importance[:num_real] = advantage_weights(advantage, config.advantage_temperature)
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td, action=td), statistics)
 
-    pushed_down = _pushed_down(online, logits, everything, config)
+    pushed_down = importance * _pushed_down(online, logits, everything, config)
+    taken = importance * taken
     negative = masked_mean(pushed_down, everything.mask, counts.all_steps)
     positive = masked_mean(taken, everything.mask, counts.all_steps)
     if config.penalty == "combo":

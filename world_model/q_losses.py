@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 
 from world_model.targets import Backup, distribution_target, greedy_action, scalar_target
 
+MAX_ADVANTAGE_WEIGHT = 20.0
+"""Of a step that was better than expected; one as good as expected has 1."""
 _PROBABILITY_FLOOR = 1e-8  # the published program's; keeps the logarithm of a vanished atom finite
 
 
@@ -121,6 +123,16 @@ def td_error(
     goal = distribution_target(backup, at_action(target.probabilities, best_action), atoms).detach()
     predicted = at_action(online.probabilities, actions)
     return -(goal * (predicted + _PROBABILITY_FLOOR).log()).sum(-1)
+
+
+def advantage_weights(advantage: Float[Tensor, "B L"], temperature: float) -> Float[Tensor, "B L"]:
+    """`exp(advantage / temperature)`, at most 20: advantage-weighted regression (Peng et al., 2019).
+
+    Args:
+        advantage: how much more a step earned than its state was worth.
+        temperature: advantage that weighs e times as much as none.
+    """
+    return (advantage / temperature).exp().clamp(max=MAX_ADVANTAGE_WEIGHT)
 
 
 def soft_maximum(

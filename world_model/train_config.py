@@ -127,6 +127,11 @@ class TrainConfig:
             raise UserError(f"micro_batches is {self.micro_batches}; it must be at least 1")
         if self.keep_checkpoints < 1:
             raise UserError(f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 1")
+        if self.loss.advantage_temperature is not None and not self.value_head:
+            raise UserError(
+                f"loss.advantage_temperature is {self.loss.advantage_temperature}, but no value head "
+                "says what was expected; give --value-head too"
+            )
         self._check_imagination()
 
     def _check_imagination(self) -> None:

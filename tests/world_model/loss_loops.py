@@ -234,17 +234,29 @@ class LoopLoss:
 
     def penalty(self, num_real: int) -> tuple[float, float]:
         """What is pushed down and what is pushed up."""
-        negative, positive = [], []
+        negative, positive, weights = [], [], self.importance(num_real)
         logits_q = self.output.logits_q
-        for row, t in self.batch.mask.nonzero().tolist():
+        for (row, t), weight in zip(self.batch.mask.nonzero().tolist(), weights, strict=True):
             actions = list(range(ACTIONS)) if self.config.published_semantics else self.legal(row)
             values = [self.value(logits_q, row, t, a) for a in actions]
             if self.config.published_semantics and self.model.config.q_head.distribution == "mse":
                 values = [self.config.cql_weight * float(logits_q[:, row, t, a].sum()) for a in actions]
-            negative.append(math.log(sum(math.exp(v) for v in values)))
+            negative.append(weight * math.log(sum(math.exp(v) for v in values)))
             if self.config.penalty == "cql" or row < num_real:
-                positive.append(self.value(logits_q, row, t, int(self.batch.actions[row, t])))
+                positive.append(weight * self.value(logits_q, row, t, int(self.batch.actions[row, t])))
         return mean(negative), mean(positive)
+
+    def importance(self, num_real: int) -> list[float]:
+        """Weight of each step's penalty."""
+        temperature, said, weights = self.config.advantage_temperature, self.output.logits_value, []
+        for row, t in self.batch.mask.nonzero().tolist():
+            if temperature is None or row >= num_real:
+                weights.append(1.0)
+                continue
+            assert said is not None
+            advantage = float(self.batch.returns[row, t]) - self.value(said, row, t, 0)
+            weights.append(min(20.0, math.exp(advantage / temperature)))
+        return weights
 
 
 def mean(values: list) -> float:

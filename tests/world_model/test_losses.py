@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from tests.world_model.loss_loops import (
 from world_model import losses
 from world_model.losses import LossConfig, LossOutput, compute_loss
 from world_model.q_losses import ensemble_weights
+from world_model.train_config import TrainConfig
 from world_model.world_action_model import WorldActionModel
 
 
@@ -96,6 +98,40 @@ def test_a_value_head_learns_the_returns_of_real_play_beside_the_rest(distributi
     rest = compute_loss(model, batch, config, train_q=True, imagined=imagined)
     assert rest.terms.value is None
     check(output.total, rest.total.item() + expected)
+
+
+@pytest.mark.parametrize("distribution", ["c51", "mse"])
+@pytest.mark.parametrize("penalty", ["cql", "combo"])
+def test_what_turned_out_better_than_expected_is_imitated_more(distribution, penalty):
+    model, batch, imagined = small_model(distribution, value_head=True), small_batch(), small_batch(seed=5)
+    config = LossConfig(cql_weight=0.4, penalty=penalty, advantage_temperature=0.3)
+    loops = LoopLoss(model, losses._joined(batch, imagined), config, [1 / 3] * 3)
+    weights = loops.importance(len(ROWS))
+    assert min(weights) < 0.1
+    assert max(weights) == 20
+    negative, positive = loops.penalty(len(ROWS))
+    output = compute_loss(model, batch, config, train_q=True, imagined=imagined)
+    check(output.terms.penalty, negative - positive)
+    check(output.terms.action, output.terms.td.item() + 0.4 * (negative - positive))
+
+
+def test_values_and_advantages_leave_the_trunk_to_other_losses():
+    model, batch = small_model(value_head=True), small_batch()
+    output = compute_loss(model, batch, LossConfig(advantage_temperature=0.3), train_q=True)
+    for number, alone in ((output.terms.value, model.head_value), (output.terms.penalty, model.head_q)):
+        model.zero_grad()
+        number.backward(retain_graph=True)
+        reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+        heads = {name for name in reached if name.startswith("head_")}
+        assert heads == {"head_value" if alone is model.head_value else "head_q"}
+        assert ("transformer" in reached) == (alone is model.head_q)
+
+
+def test_advantages_need_a_value_head():
+    with pytest.raises(ValueError, match="value head"):
+        compute_loss(small_model(), small_batch(), LossConfig(advantage_temperature=1.0), train_q=True)
+    with pytest.raises(UserError, match=r"advantage_temperature is 0\.5, .* give --value-head"):
+        TrainConfig(run=Path("runs/x"), loss=LossConfig(advantage_temperature=0.5))
 
 
 def test_the_first_stage_is_the_world_part_at_weight_one():
@@ -251,7 +287,13 @@ def test_scalars_name_what_was_computed():
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("n_step", 0), ("discount", 1.1), ("cql_weight", -1.0), ("supervised_weight", -0.1)],
+    [
+        ("n_step", 0),
+        ("discount", 1.1),
+        ("cql_weight", -1.0),
+        ("supervised_weight", -0.1),
+        ("advantage_temperature", 0.0),
+    ],
 )
 def test_impossible_settings_are_named(setting, value):
     with pytest.raises(UserError, match=setting):
