@@ -1,14 +1,14 @@
 """What pretraining is worth: a new game from few transitions, fine-tuned and from scratch.
 
-    python -m benchmarks.finetuning                     about ten minutes on one core
+    python -m benchmarks.finetuning                     about an hour on one core
     python -m benchmarks.finetuning --steps 20 --pretraining-steps 20 --episodes 1     a rehearsal
 
-Scripted players record three games. A tiny model is pretrained on two of them and then trained in several
-ways, all for the same number of steps, on the first transitions of the third. The published tokenizer stays
-as it is, as it has seen many games; one that has seen two cannot draw a third, so here it is first trained
-on for a while, on the same transitions, and all but one of the ways share it. Held-out losses are of other
-episodes of the third game, by the same players; scores are of new games, played without planning. What is
-printed at the end is the table of RESULTS.md; beside it stands the plot.
+Scripted players record four games. A tiny model is pretrained on three of them, another on one of these, and
+both are then trained, for the same number of steps as fresh weights, on the first transitions of the fourth.
+A tokenizer that has seen one game cannot draw another, so all share one that has seen the frames of the
+three games and of those transitions; one way has a tokenizer of its own. Held-out losses are of other
+episodes of the fourth game, by the same players; scores are of new whole games, played without planning. What
+is printed at the end is the table of RESULTS.md; beside it stands the plot.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from agents.acting import ActingConfig
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RolloutConfig
 from benchmarks.finetuning_report import Measurement, plot, read_measurements, table
+from benchmarks.learning_games import EPSILON
 from datasets.collect import CollectConfig, collect
 from datasets.errors import run_command
 from datasets.mixture import SamplingConfig
 from datasets.sampling import SegmentSampler
 from datasets.segments import SegmentConfig
 from datasets.store import EpisodeStore
+from datasets.subset import write_first
 from datasets.tokens import build_token_cache
 from train import train
 from world_model.checkpoint import (
@@ -46,8 +48,7 @@ from world_model.checkpoint import (
 )
 from world_model.distributed import Processes
 from world_model.imagination import ImaginationConfig
-from world_model.losses import LossConfig, compute_loss
-from world_model.optimizers import OptimizerConfig
+from world_model.losses import compute_loss
 from world_model.recipes import RECIPES, finetuning
 from world_model.starting_embeddings import start_embeddings
 from world_model.train_config import TrainConfig
@@ -55,12 +56,10 @@ from world_model.training import LoopConfig
 from world_model.training_data import open_data, set_backgrounds
 from world_model.training_state import fresh_model
 
-CONTEXT = 4
+TINY = RECIPES["tiny"]
 HELD_OUT_BATCHES = 8
 LORA_RANK = 8
-LOSS = LossConfig(td_target="monte_carlo", discount=0.97, supervised_weight=1.0)
-OPTIMIZER = OptimizerConfig(2e-3, warmup_steps=20, schedule="cosine")
-SEGMENTS = SegmentConfig(segment_length=CONTEXT, stride=2, discount=LOSS.discount)
+SEGMENTS = SegmentConfig(segment_length=TINY.context_frames, stride=TINY.stride, discount=TINY.loss.discount)
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,16 @@ class Recording:
     """Who plays, in the words of datasets.collect."""
     steps: int
     """Decisions."""
-    max_decisions: int
-    """Length of an episode."""
+    max_decisions: int = 27_000
+    """Decisions after which an episode is cut short; 27,000 are 108,000 emulator frames, a whole game."""
 
 
 PRETRAINING = (
-    Recording("Breakout", "tracker@0..0.5", 15_000, 500),
-    Recording("Pong", "tracker@0..0.5:0.7,tracker@0.5..1:0.3", 15_000, 300),
+    Recording("Breakout", "chaser=0..8@0..0.3", 30_000, 1000),
+    Recording("Pong", "chaser=0..8@0..0.3", 30_000, 1000),
+    Recording("Freeway", "up=0.3..0.9", 30_000, 1000),
 )
-TARGET = Recording("Freeway", "up=0.3..0.9", 10_000, 500)
+TARGET = Recording("SpaceInvaders", "lookahead=12@0..0.6:0.4,sticky=0.9:0.6", 6000)
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,17 @@ class BenchmarkConfig:
     """Folder to work in; data, weights and measurements that are there are used again."""
     transitions: int = 5000
     """Transitions of the new game to learn from."""
-    tokenizer_steps: int = 800
-    """Steps of the tokenizer, 64 frames each, on the two games; half as many on the new one."""
-    pretraining_steps: int = 1500
-    """Steps of pretraining the model: 40% world part alone, then with the Q head."""
-    steps: int = 320
+    tokenizer_steps: int = 100
+    """Steps of a tokenizer, 64 frames each."""
+    pretraining_steps: int = 2400
+    """Steps of pretraining: a tenth for the world part alone, then with the Q head."""
+    steps: int = 600
     """Steps on the new game."""
     measurements: int = 8
     """Times that the losses are measured on the way."""
-    batch_size: int = 8
-    """Segments in a step."""
-    episodes: int = 4
-    """Games played per return; 0 plays none."""
-    seeds: tuple[int, ...] = (0, 1)
+    episodes: int = 15
+    """Whole games played at the end; 0 plays none."""
+    seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of training on the new game: each draws other batches and other adapters or fresh weights."""
     plot: Path = Path("benchmarks/finetuning.png")
     """Picture of the curves."""
@@ -116,12 +114,18 @@ def main() -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     stores = {recording.game: record(config, recording) for recording in (*PRETRAINING, TARGET)}
-    held_out = record(config, replace(TARGET, steps=TARGET.steps // 4), seed=1)
-    pretrained = pretrain(config, [stores[recording.game] for recording in PRETRAINING])
+    held_out = record(config, replace(TARGET, steps=TARGET.steps // 2), seed=1)
+    shared, own = make_tokenizers(config, stores)
+    sources = {
+        f"pretrained on {len(games)} game{'s' * (len(games) > 1)}": pretrain(config, stores, games, shared)
+        for games in (PRETRAINING, PRETRAINING[:1])
+    }
     measured = config.out / "measurements.json"
     found = read_measurements(measured)
     for seed in config.seeds:
-        for name, run in arms(config, pretrained, stores[TARGET.game], seed):
+        sources["from scratch"] = fresh(config, shared, seed)
+        sources["from scratch, own tokenizer"] = fresh(config, own, seed)
+        for name, run in arms(config, sources, stores[TARGET.game], seed):
             if not any((m.name, m.seed) == (name, seed) for m in found):
                 found += measure_run(config, name, run, held_out, seed)
                 measured.write_text(json.dumps([asdict(m) for m in found], indent=1))
@@ -158,58 +162,78 @@ def record(config: BenchmarkConfig, recording: Recording, seed: int = 0) -> Path
 
 def base_config(config: BenchmarkConfig) -> TrainConfig:
     """What all training has in common."""
-    return TrainConfig(
-        run=Path("runs/tiny"),
-        context_frames=CONTEXT,
-        stride=SEGMENTS.stride,
-        value_range=(-5.0, 5.0),
+    world = config.pretraining_steps // 10
+    return replace(
+        TINY,
         tokenizer_steps=config.tokenizer_steps,
-        world_steps=2 * config.pretraining_steps // 5,
-        joint_steps=config.pretraining_steps - 2 * config.pretraining_steps // 5,
-        world_optimizer=replace(OPTIMIZER, schedule="constant"),
-        joint_optimizer=OPTIMIZER,
-        batch_size=config.batch_size,
-        loss=LOSS,
+        world_steps=world,
+        joint_steps=config.pretraining_steps - world,
         held_out_fraction=0.0,
         allow_collapse=True,
         device="cpu",
     )
 
 
-def pretrain(config: BenchmarkConfig, stores: Sequence[Path]) -> Path:
-    """The run pretrained on two games, each drawn equally often."""
-    run = config.out / "pretrained"
+def make_tokenizers(config: BenchmarkConfig, stores: dict[str, Path]) -> tuple[Path, Path]:
+    """Runs of a tokenizer that has seen all games, each equally often, and of one for the new game alone."""
+    few = config.out / "few_transitions.h5"
+    if not few.exists():
+        write_first([EpisodeStore(stores[TARGET.game])], [TARGET.game], config.transitions, few)
+    seen = [*(stores[recording.game] for recording in PRETRAINING), few]
+    runs = config.out / "shared_tokenizer", config.out / "own_tokenizer"
+    for run, data in zip(runs, (seen, [few]), strict=True):
+        if not list_checkpoints(run):
+            alone = replace(base_config(config), world_steps=0, joint_steps=0)
+            games = tuple(f"{EpisodeStore(path).games[0]}=1" for path in data)
+            train(replace(alone, data=tuple(data), games=games, run=run))
+    return runs
+
+
+def pretrain(
+    config: BenchmarkConfig, stores: dict[str, Path], games: Sequence[Recording], tokenizer: Path
+) -> Path:
+    """A run on some games, each drawn equally often, with a tokenizer that stays as it is."""
+    run = config.out / f"pretrained_{len(games)}"
     if not list_checkpoints(run):
-        games = tuple(f"{recording.game}=1" for recording in PRETRAINING)
-        train(replace(base_config(config), data=tuple(stores), games=games, run=run))
+        names = [recording.game for recording in games]
+        asked = replace(
+            base_config(config),
+            data=tuple(stores[name] for name in names),
+            games=tuple(f"{name}=1" for name in names),
+            tokenizer_steps=0,
+            from_checkpoint=fresh(config, tokenizer, 0),
+            run=run,
+        )
+        train(asked)
     return run
 
 
-def arms(config: BenchmarkConfig, pretrained: Path, store: Path, seed: int) -> Iterator[tuple[str, Path]]:
+def arms(
+    config: BenchmarkConfig, sources: dict[str, Path], store: Path, seed: int
+) -> Iterator[tuple[str, Path]]:
     """Train in each way, and give its name and its run."""
-    loop = LoopConfig(save_every=max(1, config.steps // config.measurements), image_every=config.steps)
     tuned = replace(
         finetuning(base_config(config)),
         data=(store,),
         games=(TARGET.game,),
         transitions=config.transitions,
         joint_steps=config.steps,
-        joint_optimizer=OPTIMIZER,
-        batch_size=config.batch_size,
-        from_checkpoint=pretrained,
+        batch_size=TINY.batch_size,
         keep_checkpoints=config.measurements + 1,
-        loop=loop,
+        loop=LoopConfig(save_every=max(1, config.steps // config.measurements), image_every=config.steps),
         seed=seed,
     )
     real = replace(tuned, imagination=ImaginationConfig())
-    source, own = with_tokenizers(config, tuned, pretrained)
-    ways = (
-        ("fine-tuned", source, real),
-        ("fine-tuned, imagined data", source, tuned),
-        (f"fine-tuned, LoRA rank {LORA_RANK}", source, replace(real, lora_rank=LORA_RANK)),
-        ("from scratch", fresh(config, source, seed), real),
-        ("from scratch, own tokenizer", fresh(config, own, seed), real),
-    )
+    ways = [(name, source, real) for name, source in sources.items()]
+    name, source, _ = ways[0]
+    ways += [
+        (f"{name}, imagined data", source, tuned),
+        (
+            f"{name}, LoRA rank {LORA_RANK}",
+            source,
+            replace(real, lora_rank=LORA_RANK, from_checkpoint=source),
+        ),
+    ]
     for name, source, way in ways:
         run = config.out / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
         done = list_checkpoints(run)
@@ -219,20 +243,11 @@ def arms(config: BenchmarkConfig, pretrained: Path, store: Path, seed: int) -> I
         yield name, run
 
 
-def with_tokenizers(config: BenchmarkConfig, tuned: TrainConfig, pretrained: Path) -> tuple[Path, Path]:
-    """The pretrained run with its tokenizer trained on, and a tokenizer trained on the new game alone."""
-    runs = config.out / "pretrained_tokenizer_tuned", config.out / "own_tokenizer"
-    steps = config.tokenizer_steps // 2
-    for run, source in zip(runs, (pretrained, None), strict=True):
-        if not list_checkpoints(run):
-            alone = replace(tuned, tokenizer_steps=steps, joint_steps=0, loop=LoopConfig(), seed=0)
-            train(replace(alone, from_checkpoint=source, run=run))
-    return runs
-
-
 def fresh(config: BenchmarkConfig, source: Path, seed: int) -> Path:
     """A checkpoint with the tokenizer of another and untrained weights, begun as `train.py` begins them."""
     path = config.out / f"fresh_{source.name}_{seed}"
+    if path.exists():
+        return path
     tokenizer = load_checkpoint(source).tokenizer
     settings = replace(base_config(config), seed=seed)
     model = fresh_model(settings, tokenizer, torch.device("cpu"))
@@ -244,19 +259,19 @@ def fresh(config: BenchmarkConfig, source: Path, seed: int) -> Path:
 def measure_run(
     config: BenchmarkConfig, name: str, run: Path, held_out: Path, seed: int
 ) -> list[Measurement]:
-    """Losses at every checkpoint of a run and before the first; scores at a quarter and at the end."""
+    """Losses at every checkpoint of a run and before the first; scores at the end."""
     source = Path(
         json.loads((find_checkpoint(run) / "config.json").read_text())["training"]["from_checkpoint"]
     )
     steps = [(0, find_checkpoint(source)), *((int(p.name.split("_")[1]), p) for p in list_checkpoints(run))]
-    playing = {steps[index][0] for index in (len(steps) // 4, -1) if config.episodes}
+    last = steps[-1][0]
     return [
         Measurement(
             name,
             seed,
             step,
             **losses(path, held_out),
-            scores=scores(config, path) if step in playing else (),
+            scores=scores(config, path) if step == last and config.episodes else (),
         )
         for step, path in steps
     ]
@@ -274,13 +289,13 @@ def losses(path: Path, held_out: Path) -> dict[str, float]:
     sampling = SamplingConfig(batch_size=32, held_out_fraction=0.0)
     sampler = SegmentSampler([store], [cache], sampling, SEGMENTS, split="all")
     outputs = [
-        compute_loss(checkpoint.model, sampler.batch(step), LOSS, train_q=True).scalars()
+        compute_loss(checkpoint.model, sampler.batch(step), TINY.loss, train_q=True).scalars()
         for step in range(HELD_OUT_BATCHES)
     ]
     chosen = {
         "token_loss": "loss/observation",
         "reward_loss": "loss/reward",
-        "q_loss": "loss/td",
+        "action_loss": "loss/action",
     }
     return {
         ours: float(np.mean([out[theirs] for out in outputs if theirs in out]))
@@ -291,7 +306,7 @@ def losses(path: Path, held_out: Path) -> dict[str, float]:
 def scores(config: BenchmarkConfig, path: Path) -> tuple[float, ...]:
     """Scores of new games played greedily by a checkpoint."""
     rollout = RolloutConfig(config.episodes, config.episodes, max_decisions=TARGET.max_decisions)
-    acting = ActingConfig(planner="greedy", context_frames=CONTEXT)
+    acting = ActingConfig(planner="greedy", context_frames=TINY.context_frames, epsilon=EPSILON)
     asked = EvaluateConfig(path, TARGET.game, acting=acting, rollout=rollout, seed=7, device="cpu")
     return tuple(result.score for result in evaluate(asked).results)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from agents.metrics import summarise
+from agents.report import format_estimate
 from datasets.files import replace_file
 
 matplotlib.use("Agg")
@@ -18,7 +20,7 @@ from matplotlib import pyplot
 LOSSES = {
     "token_loss": "next token, nats",
     "reward_loss": "reward, nats",
-    "q_loss": "Q, nats",
+    "action_loss": "Q head, nats",
 }
 
 
@@ -36,8 +38,8 @@ class Measurement:
     """Cross-entropy of the next observation token, on held-out segments."""
     reward_loss: float
     """Cross-entropy of the reward's sign."""
-    q_loss: float
-    """Cross-entropy of the Q head with the returns of the held-out play."""
+    action_loss: float
+    """What the Q head is trained towards: its distance from its targets and the weighted penalty."""
     scores: tuple[float, ...] = ()
     """Scores of the games played."""
 
@@ -89,14 +91,16 @@ def plot(found: Sequence[Measurement], path: Path, title: str) -> None:
 
 
 def table(found: Sequence[Measurement]) -> str:
-    """Markdown: each way of training early, half way and at its end, as means over seeds."""
-    columns = ("trained", "steps", *LOSSES.values(), "score (lowest and highest seed)")
+    """Markdown: each way of training at its start and end, as means over seeds."""
+    columns = ("trained", "steps", *LOSSES.values(), "score, mean [95% interval]", "of each seed")
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for name in dict.fromkeys(m.name for m in found):
         played = {m.step for m in found if m.name == name and m.scores}
         for step in sorted({m.step for m in found if m.name == name} if not played else played | {0}):
             here = [m for m in found if m.name == name and m.step == step]
-            cells = [name, str(step), *(_loss_cell(here, field, name) for field in LOSSES), _score_cell(here)]
+            of_seeds = " ".join(f"{m.mean_score:.0f}" for m in here if m.scores)
+            losses = (_loss_cell(here, field, name) for field in LOSSES)
+            cells = [name, str(step), *losses, _score_cell(here), of_seeds]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -108,5 +112,5 @@ def _loss_cell(here: Sequence[Measurement], field: str, name: str) -> str:
 
 
 def _score_cell(here: Sequence[Measurement]) -> str:
-    means = [m.mean_score for m in here if m.scores]
-    return f"{np.mean(means):.1f} ({min(means):.1f} to {max(means):.1f})" if means else ""
+    scores = np.array([m.scores for m in here if m.scores])
+    return format_estimate(summarise(scores, "mean")) if len(scores) else ""
