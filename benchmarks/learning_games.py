@@ -40,9 +40,14 @@ _FREEWAY, _PONG = DEMO_GAMES["Freeway"], DEMO_GAMES["Pong"]
 LEARNING_GAMES: dict[str, LearningGame] = {
     "Freeway": LearningGame(
         game="Freeway",
-        behaviour=_FREEWAY.behaviour,
-        steps=120_000,
-        recipe=_FREEWAY.recipe,
+        # Half of the players see the cars come, and are random in up to half of their decisions.
+        behaviour="dodger@0..0.5:0.5,up=0.3..0.9:0.5",
+        steps=60_000,
+        recipe=replace(
+            _PONG.recipe,
+            loss=replace(_PONG.recipe.loss, discount=0.98, advantage_temperature=0.1),
+            value_range=(-2.0, 2.0),
+        ),
         world_share=0.1,
     ),
     "Pong": LearningGame(
