@@ -5,10 +5,11 @@
 
 For each seed it collects play by the game's scripted players, trains our agent, the Q network of a pair of
 separate networks of the same total size, a cloning and a conservative Q-learning Nature-CNN on it, and has
-all of them play whole games. `--minutes` is what a seed is meant to
-take on two cores: each learner has a fifth of it on one core, and whole games take the rest. Steps follow
-from the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages that
-are done are kept in `--out`, and the same command goes on where it was stopped.
+all of them play whole games. `--minutes` is what collecting and learning are meant to take for a seed on
+two cores: each learner has a fifth of it on one core. Whole games come on top; in Pong, where a game
+lasts thousands of decisions, those of all planners take hours, and `--only` names the stages to run. Steps
+follow from the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages
+that are done are kept in `--out`, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class LearningConfig:
     game: str
     """Game to learn."""
     minutes: float = 60.0
-    """What a seed may take on two cores; a fifth of it, on one core, is each learner's."""
+    """What a seed may take on two cores before games are played; a fifth, on one core, is each learner's."""
     seeds: int = 1
     """Seeds 0, 1, ...: each has its own data, weights and games."""
     first_seed: int = 0
