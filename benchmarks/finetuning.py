@@ -182,10 +182,9 @@ def make_tokenizers(config: BenchmarkConfig, stores: dict[str, Path]) -> tuple[P
     seen = [*(stores[recording.game] for recording in PRETRAINING), few]
     runs = config.out / "shared_tokenizer", config.out / "own_tokenizer"
     for run, data in zip(runs, (seen, [few]), strict=True):
-        if not list_checkpoints(run):
-            alone = replace(base_config(config), world_steps=0, joint_steps=0)
-            games = tuple(f"{EpisodeStore(path).games[0]}=1" for path in data)
-            train(replace(alone, data=tuple(data), games=games, run=run))
+        alone = replace(base_config(config), world_steps=0, joint_steps=0)
+        games = tuple(f"{EpisodeStore(path).games[0]}=1" for path in data)
+        finish(replace(alone, data=tuple(data), games=games, run=run))
     return runs
 
 
@@ -193,19 +192,24 @@ def pretrain(
     config: BenchmarkConfig, stores: dict[str, Path], games: Sequence[Recording], tokenizer: Path
 ) -> Path:
     """A run on some games, each drawn equally often, with a tokenizer that stays as it is."""
-    run = config.out / f"pretrained_{len(games)}"
-    if not list_checkpoints(run):
-        names = [recording.game for recording in games]
-        asked = replace(
-            base_config(config),
-            data=tuple(stores[name] for name in names),
-            games=tuple(f"{name}=1" for name in names),
-            tokenizer_steps=0,
-            from_checkpoint=fresh(config, tokenizer, 0),
-            run=run,
-        )
-        train(asked)
-    return run
+    names = [recording.game for recording in games]
+    asked = replace(
+        base_config(config),
+        data=tuple(stores[name] for name in names),
+        games=tuple(f"{name}=1" for name in names),
+        tokenizer_steps=0,
+        from_checkpoint=fresh(config, tokenizer, 0),
+        run=config.out / f"pretrained_{len(games)}",
+    )
+    finish(asked)
+    return asked.run
+
+
+def finish(asked: TrainConfig) -> None:
+    """Train, go on with what was interrupted, or leave what is done."""
+    done = list_checkpoints(asked.run)
+    if not done or done[-1].name != checkpoint_name(asked.total_steps):
+        train(replace(asked, resume=bool(done)))
 
 
 def arms(
@@ -236,10 +240,7 @@ def arms(
     ]
     for name, source, way in ways:
         run = config.out / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
-        done = list_checkpoints(run)
-        way = replace(way, run=run, from_checkpoint=source, resume=bool(done))
-        if not done or done[-1].name != checkpoint_name(config.steps):
-            train(way)
+        finish(replace(way, run=run, from_checkpoint=source))
         yield name, run
 
 
