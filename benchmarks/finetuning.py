@@ -26,10 +26,11 @@ import torch
 import tyro
 
 from agents.acting import ActingConfig
+from agents.demo_games import DEMO_GAMES
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RolloutConfig
 from benchmarks.finetuning_report import Measurement, plot, read_measurements, table
-from benchmarks.learning_games import EPSILON
+from benchmarks.learning_games import EPSILON, LEARNING_GAMES
 from datasets.collect import CollectConfig, collect
 from datasets.errors import run_command
 from datasets.mixture import SamplingConfig
@@ -72,16 +73,16 @@ class Recording:
     """Who plays, in the words of datasets.collect."""
     steps: int
     """Decisions."""
-    max_decisions: int = 27_000
-    """Decisions after which an episode is cut short; 27,000 are 108,000 emulator frames, a whole game."""
+    max_decisions: int = CollectConfig.max_episode_decisions
+    """Decisions after which an episode is cut short; by default that of a whole game."""
 
 
 PRETRAINING = (
-    Recording("Breakout", "chaser=0..8@0..0.3", 30_000, 1000),
-    Recording("Pong", "chaser=0..8@0..0.3", 30_000, 1000),
-    Recording("Freeway", "up=0.3..0.9", 30_000, 1000),
+    Recording("Breakout", LEARNING_GAMES["Breakout"].behaviour, 30_000, 1000),
+    Recording("Pong", DEMO_GAMES["Pong"].behaviour, 30_000, 1000),
+    Recording("Freeway", DEMO_GAMES["Freeway"].behaviour, 30_000, 1000),
 )
-TARGET = Recording("SpaceInvaders", "lookahead=12@0..0.6:0.4,sticky=0.9:0.6", 6000)
+TARGET = Recording("SpaceInvaders", LEARNING_GAMES["SpaceInvaders"].behaviour, 6000)
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,18 @@ def main() -> None:
     stores = {recording.game: record(config, recording) for recording in (*PRETRAINING, TARGET)}
     held_out = record(config, replace(TARGET, steps=TARGET.steps // 2), seed=1)
     shared, own = make_tokenizers(config, stores)
-    sources = {
+    pretrained = {
         f"pretrained on {len(games)} game{'s' * (len(games) > 1)}": pretrain(config, stores, games, shared)
         for games in (PRETRAINING, PRETRAINING[:1])
     }
     measured = config.out / "measurements.json"
     found = read_measurements(measured)
     for seed in config.seeds:
-        sources["from scratch"] = fresh(config, shared, seed)
-        sources["from scratch, own tokenizer"] = fresh(config, own, seed)
-        for name, run in arms(config, sources, stores[TARGET.game], seed):
+        untrained = {
+            "from scratch": fresh(config, shared, seed),
+            "from scratch, own tokenizer": fresh(config, own, seed),
+        }
+        for name, run in arms(config, pretrained | untrained, stores[TARGET.game], seed):
             if not any((m.name, m.seed) == (name, seed) for m in found):
                 found += measure_run(config, name, run, held_out, seed)
                 measured.write_text(json.dumps([asdict(m) for m in found], indent=1))
@@ -228,19 +231,13 @@ def arms(
         seed=seed,
     )
     real = replace(tuned, imagination=ImaginationConfig())
-    ways = [(name, source, real) for name, source in sources.items()]
-    name, source, _ = ways[0]
-    ways += [
-        (f"{name}, imagined data", source, tuned),
-        (
-            f"{name}, LoRA rank {LORA_RANK}",
-            source,
-            replace(real, lora_rank=LORA_RANK, from_checkpoint=source),
-        ),
-    ]
-    for name, source, way in ways:
+    ways = {name: replace(real, from_checkpoint=source) for name, source in sources.items()}
+    first, way = next(iter(ways.items()))
+    ways[f"{first}, imagined data"] = replace(way, imagination=tuned.imagination)
+    ways[f"{first}, LoRA rank {LORA_RANK}"] = replace(way, lora_rank=LORA_RANK)
+    for name, way in ways.items():
         run = config.out / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
-        finish(replace(way, run=run, from_checkpoint=source))
+        finish(replace(way, run=run))
         yield name, run
 
 

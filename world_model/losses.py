@@ -223,9 +223,9 @@ def compute_loss(
     )
     td = masked_mean(errors, backup.mask, counts.backups)
     total = config.supervised_weight * total + td
-    taken = masked_mean(at_action(online.values, everything.actions), everything.mask, counts.all_steps)
-    statistics = replace(statistics, q_taken=taken.detach())
-    importance = torch.ones_like(everything.rewards)
+    taken = at_action(online.values, everything.actions)
+    statistics = replace(statistics, q_taken=masked_mean(taken, everything.mask, counts.all_steps).detach())
+    importance = torch.ones_like(taken)
     if model.head_value is not None:
         # Few returns come beside many frames: a trunk that learned from them would learn them by heart.
         said = estimate_q(model.head_value(seen[:num_real].detach()), weights, 1, atoms)
@@ -237,7 +237,12 @@ def compute_loss(
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td, action=td), statistics)
 
-    negative, positive = _pushes(online, logits, everything, importance, num_real, config, counts)
+    pushed_down = importance * _pushed_down(online, logits, everything, config)
+    pushed_up = importance * taken
+    negative = masked_mean(pushed_down, everything.mask, counts.all_steps)
+    positive = masked_mean(pushed_up, everything.mask, counts.all_steps)
+    if config.penalty == "combo":
+        positive = masked_mean(pushed_up[:num_real], batch.mask, counts.steps)
     penalty = negative - positive
     return LossOutput(
         total + config.cql_weight * penalty,
@@ -344,24 +349,6 @@ def _value_loss(
     legal = torch.ones_like(batch.legal_mask[:, :1])
     errors = td_error(said, said, only, legal, backup, atoms, double_q=False)
     return masked_mean(errors, batch.mask, counts.steps)
-
-
-def _pushes(
-    online: QEstimate,
-    logits: Float[Tensor, "Q B L AZ"],
-    batch: Batch,
-    importance: Float[Tensor, "B L"],
-    num_real: int,
-    config: LossConfig,
-    counts: LossCounts,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """What the penalty pushes down and up, means over the steps; the first `num_real` segments are real."""
-    down = importance * _pushed_down(online, logits, batch, config)
-    up = importance * at_action(online.values, batch.actions)
-    negative = masked_mean(down, batch.mask, counts.all_steps)
-    if config.penalty == "combo":
-        return negative, masked_mean(up[:num_real], batch.mask[:num_real], counts.steps)
-    return negative, masked_mean(up, batch.mask, counts.all_steps)
 
 
 def _pushed_down(
