@@ -35,7 +35,7 @@ from agents.acting import ActingConfig
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import EpisodeResult, Player, RandomPlayer, RolloutConfig, play_episodes
 from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer, train_baseline
-from benchmarks.learning_games import EPSILON, PLAYERS, LearningGame, find_learning_game
+from benchmarks.learning_games import EPSILON, LearningGame, find_learning_game, players_of
 from benchmarks.learning_report import report
 from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
@@ -274,10 +274,10 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         )
         return Stage(f"play {name}", out, partial(play_ours, asked))
 
-    best, greedy = _best(folder / "run"), PLAYERS["greedy"]
-    legal = len(find_game(game.game).legal_actions)
-    for name, player in reversed(PLAYERS.items()):
-        yield evaluation(name, best, replace(player, beam_width=min(player.beam_width, legal)), rollout)
+    best, players = _best(folder / "run"), players_of(game)
+    greedy = players["greedy"]
+    for name, player in reversed(players.items()):
+        yield evaluation(name, best, player, rollout)
     if (folder / "apart").exists():  # not where --only left it out
         yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
     few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)

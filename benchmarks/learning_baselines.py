@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from safetensors.torch import load_file, save_file
 
 from agents.acting import explore
@@ -130,14 +130,15 @@ class BaselinePlayer:
 
     def begin(self, seat: Seat) -> None:
         """Forget the last episode; its first frame stands for those before it."""
-        self._frames[seat.environment] = deque([seat.emulator.frame] * STACK, maxlen=STACK)
+        first = self.seen([seat])[0]
+        self._frames[seat.environment] = deque([first] * STACK, maxlen=STACK)
         self._chance[seat.environment] = np.random.default_rng([self._seed, seat.episode])
 
     @torch.inference_mode()
     def act(self, seats: Sequence[Seat]) -> Int[np.ndarray, " E"]:
         """The action of highest value in each seat."""
-        for seat in seats:
-            self._frames[seat.environment].append(seat.emulator.frame)
+        for seat, frame in zip(seats, self.seen(seats), strict=True):
+            self._frames[seat.environment].append(frame)
         frames = np.stack([np.stack(self._frames[seat.environment]) for seat in seats])
         places = np.asarray(self._policy(_batch(frames)).act)
         legal = self._game.legal_actions
@@ -145,6 +146,10 @@ class BaselinePlayer:
         generators = [self._chance[seat.environment] for seat in seats]
         is_random, chance = explore(generators, self._game, self._epsilon)
         return np.where(is_random, chance, actions)
+
+    def seen(self, seats: Sequence[Seat]) -> UInt8[np.ndarray, "E 84 84"]:
+        """What it sees of each seat: the frame that the game shows."""
+        return np.stack([seat.emulator.frame for seat in seats])
 
 
 def _best(store: EpisodeStore, chosen: np.ndarray, share: float) -> np.ndarray:

@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[TokenizerConfig, int, float]] = {
     "dictionary, compared as they are": (replace(DICTIONARY, compare_blur=0.0), 100, 5e-4),
     "dictionary": (DICTIONARY, 100, 5e-4),
     "dictionary of 512": (replace(DICTIONARY, codebook_size=512), 100, 5e-4),
-    "dictionary of 2048": (replace(DICTIONARY, codebook_size=2048), 100, 5e-4),
+    "dictionary of 2048": (TOKENIZERS["dictionary_2048"], 100, 5e-4),
     "tiny": (TINY, 1000, 2e-3),
 }
 """Configuration, training steps and learning rate."""

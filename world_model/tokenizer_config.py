@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -66,6 +66,16 @@ class TokenizerConfig:
         return GRID * GRID
 
 
+_DICTIONARY = TokenizerConfig(
+    network="dictionary",
+    quantizer="vq",
+    codebook_size=1024,
+    code_width=PATCH**2,
+    compare_blur=1.5,
+    use_background=True,
+    shift_pixels=0,
+)
+
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "published": TokenizerConfig(),
     "tiny": TokenizerConfig(
@@ -78,15 +88,9 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         squared_weight=3.0,
         shift_pixels=0,
     ),
-    "dictionary": TokenizerConfig(
-        network="dictionary",
-        quantizer="vq",
-        codebook_size=1024,
-        code_width=PATCH**2,
-        compare_blur=1.5,
-        use_background=True,
-        shift_pixels=0,
-    ),
+    "dictionary": _DICTIONARY,
+    "dictionary_2048": replace(_DICTIONARY, codebook_size=2048),
 }
 """`published` has the released weights' sizes; `tiny` trains in well under a minute on one core; `dictionary`
-needs next to no training, and is sharp where games are made of few, recurring patches."""
+needs next to no training, and is sharp where games are made of few, recurring patches; `dictionary_2048` has
+codes for more of them, such as a ball at every place beside a paddle, at a larger vocabulary's cost."""

@@ -47,7 +47,7 @@ class TrainConfig:
     """Stop, with a checkpoint, after this many steps of this invocation; --resume goes on."""
     size: Literal["tiny", "40M", "70M", "150M"] = "tiny"
     """Size of the world-action model."""
-    tokenizer: Literal["tiny", "dictionary", "published"] = "tiny"
+    tokenizer: Literal["tiny", "dictionary", "dictionary_2048", "published"] = "tiny"
     """Kind of the tokenizer."""
     context_frames: int = 8
     """Frames of a training segment, and the longest context the model can act or plan in."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents.rollout import RolloutConfig, play_episodes
 from benchmarks.learning import (
@@ -22,11 +23,12 @@ from benchmarks.learning import (
     training,
     write_scores,
 )
-from benchmarks.learning_games import LEARNING_GAMES, PLAYERS, find_learning_game
+from benchmarks.learning_games import LEARNING_GAMES, find_learning_game, players_of
 from benchmarks.learning_report import differences, read_scores, report
 from datasets.behaviour_mixtures import parse_mixture
 from datasets.errors import UserError
 from datasets.games import find_game
+from tests.agents.fakes import random_tokenizer
 from tests.house.processes import ROOT, assert_ends_with_parent
 from tests.house.small_store import write_small_store
 from world_model.sizes import SIZES
@@ -127,7 +129,7 @@ def test_recipes_name_behaviours_that_exist_and_settings_that_can_act():
     for name, game in LEARNING_GAMES.items():
         parse_mixture(game.behaviour, find_game(name))
         assert game.data_steps(1) == game.data_steps(10) < game.data_steps(30) == game.data_steps(600)
-        assert all(acting.steps_ahead < game.recipe.context_frames for acting in PLAYERS.values())
+        assert all(acting.steps_ahead < game.recipe.context_frames for acting in players_of(game).values())
     with pytest.raises(UserError, match="no recipe for Tennis; name one of Freeway"):
         find_learning_game("Tennis")
 
@@ -158,3 +160,31 @@ def test_a_baseline_learns_and_plays(kind, tmp_path):
     assert [result.frames for result in first] == [result.frames for result in second]
     write_scores(first, tmp_path / "scores.json")
     assert len(json.loads((tmp_path / "scores.json").read_text())["episodes"]) == 2
+
+
+def test_a_baseline_plays_by_what_a_tokenizer_keeps(tmp_path):
+    pytest.importorskip("tianshou", reason="the baselines need the extra `baselines`")
+    from benchmarks.learning_baselines import BaselineConfig, train_baseline
+    from benchmarks.redrawn import RedrawnPlayer
+
+    store = write_small_store(tmp_path / "play.h5", games=("Pong",))
+    config = BaselineConfig("clone", store, steps=1, held_out_fraction=0.4)
+    weights = tmp_path / "weights.safetensors"
+    train_baseline(config, weights)
+    game, tokenizer = find_game("Pong"), random_tokenizer()
+    saw, shown = [], []
+
+    class Watched(RedrawnPlayer):
+        def seen(self, seats):
+            shown.append(np.stack([seat.emulator.frame for seat in seats]))
+            saw.append(super().seen(seats))
+            return saw[-1]
+
+    player = Watched(tokenizer, config, weights, game, seed=1)
+    play_episodes(player, game, RolloutConfig(episodes=2, envs=2, max_decisions=3), seed=3)
+    assert len(saw) == 2 + 3  # once as each episode begins, then both games at once
+    for frames, redrawn in zip(shown, saw, strict=True):
+        tasks = torch.full((len(frames),), game.task_id)
+        kept = tokenizer.decode(tokenizer.encode(torch.from_numpy(frames), tasks), tasks).numpy()
+        np.testing.assert_array_equal(redrawn, kept)
+        assert (redrawn != frames).any()

@@ -74,7 +74,7 @@ def test_what_sizes_are_read_from_is_named_when_missing():
         build_published_tokenizer(saved | {"embedding.weight": torch.zeros(20)}, "it")
 
 
-@pytest.mark.parametrize("name", ["tiny", "dictionary"])
+@pytest.mark.parametrize("name", ["tiny", "dictionary", "dictionary_2048"])
 def test_a_tokenizer_without_a_published_form_is_refused(name: str):
     with pytest.raises(UserError, match=r"network .* has no published form"):
         published_tokenizer_state_dict(Tokenizer(TOKENIZERS[name]))
