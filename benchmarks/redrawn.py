@@ -18,12 +18,11 @@ import torch
 import tyro
 from jaxtyping import UInt8
 
-from agents.metrics import summarise
-from agents.report import format_estimate
 from agents.rollout import RolloutConfig, Seat, play_episodes
 from benchmarks.learning import EVALUATION_SEED, weights_of
 from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer
 from benchmarks.learning_games import EPSILON
+from benchmarks.perfect_model import scores
 from datasets.errors import run_command
 from datasets.games import Game, find_game
 from world_model.checkpoint import load_checkpoint
@@ -77,8 +76,7 @@ def main() -> None:
 
     def row(name: str, player: BaselinePlayer) -> None:
         played = play_episodes(player, game, rollout, seed=seed)
-        score = summarise(np.array([[result.score for result in played]]), "mean")
-        print(f"| {name} | {format_estimate(score)} |", flush=True)
+        print(f"| {name} | {scores([result.score for result in played])} |", flush=True)
 
     print("| frames | score |\n|---|---|")
     row("as they are", BaselinePlayer(trained, weights, game, epsilon=EPSILON, seed=seed))
