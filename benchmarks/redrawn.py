@@ -23,7 +23,7 @@ from benchmarks.learning import EVALUATION_SEED, weights_of
 from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer
 from benchmarks.learning_games import EPSILON
 from benchmarks.perfect_model import scores
-from datasets.errors import run_command
+from datasets.errors import UserError, run_command
 from datasets.games import Game, find_game
 from world_model.checkpoint import load_checkpoint
 from world_model.tokenizer import Tokenizer
@@ -72,6 +72,11 @@ def main() -> None:
     game, seed = find_game(config.game), config.seed + EVALUATION_SEED
     trained = BaselineConfig(config.kind, config.folder / "play.h5", steps=1)
     weights = weights_of(config.folder, config.kind)
+    if not weights.exists():
+        raise UserError(
+            f"{weights}: there is no trained baseline; "
+            f"benchmarks/learning.py --only 'train {config.kind}' makes it"
+        )
     rollout = RolloutConfig(config.episodes, config.episodes)
 
     def row(name: str, player: BaselinePlayer) -> None:
