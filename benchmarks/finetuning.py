@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 
@@ -30,37 +29,21 @@ from agents.demo_games import DEMO_GAMES
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import RolloutConfig
 from benchmarks.finetuning_report import Measurement, plot, read_measurements, table
+from benchmarks.held_out import held_out_losses, write_untrained
 from benchmarks.learning_games import EPSILON, LEARNING_GAMES
 from datasets.collect import CollectConfig, collect
 from datasets.errors import run_command
-from datasets.mixture import SamplingConfig
-from datasets.sampling import SegmentSampler
-from datasets.segments import SegmentConfig
 from datasets.store import EpisodeStore
 from datasets.subset import write_first
-from datasets.tokens import build_token_cache
 from train import train
-from world_model.checkpoint import (
-    checkpoint_name,
-    find_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from world_model.distributed import Processes
+from world_model.checkpoint import checkpoint_name, find_checkpoint, list_checkpoints
 from world_model.imagination import ImaginationConfig
-from world_model.losses import compute_loss
 from world_model.recipes import RECIPES, finetuning
-from world_model.starting_embeddings import start_embeddings
 from world_model.train_config import TrainConfig
 from world_model.training import LoopConfig
-from world_model.training_data import open_data, set_backgrounds
-from world_model.training_state import fresh_model
 
 TINY = RECIPES["tiny"]
-HELD_OUT_BATCHES = 8
 LORA_RANK = 8
-SEGMENTS = SegmentConfig(segment_length=TINY.context_frames, stride=TINY.stride, discount=TINY.loss.discount)
 
 
 @dataclass(frozen=True)
@@ -244,13 +227,8 @@ def arms(
 def fresh(config: BenchmarkConfig, source: Path, seed: int) -> Path:
     """A checkpoint with the tokenizer of another and untrained weights, begun as `train.py` begins them."""
     path = config.out / f"fresh_{source.name}_{seed}"
-    if path.exists():
-        return path
-    tokenizer = load_checkpoint(source).tokenizer
-    settings = replace(base_config(config), seed=seed)
-    model = fresh_model(settings, tokenizer, torch.device("cpu"))
-    start_embeddings(model, tokenizer, seed)
-    save_checkpoint(path, step=0, tokenizer=tokenizer, model=model, optimizer={}, training=settings.to_json())
+    if not path.exists():
+        write_untrained(path, source, replace(base_config(config), seed=seed))
     return path
 
 
@@ -275,29 +253,13 @@ def measure_run(
     ]
 
 
-@torch.no_grad()
 def losses(path: Path, held_out: Path) -> dict[str, float]:
-    """Losses of a checkpoint on the same segments of held-out episodes."""
-    checkpoint = load_checkpoint(path)
-    assert checkpoint.model is not None
-    store = EpisodeStore(held_out)
-    data = open_data(replace(RECIPES["tiny"], data=(held_out,), held_out_fraction=0.0), Processes())
-    set_backgrounds(checkpoint.tokenizer, data)
-    cache = build_token_cache(store, checkpoint.tokenizer, progress=False)
-    sampling = SamplingConfig(batch_size=32, held_out_fraction=0.0)
-    sampler = SegmentSampler([store], [cache], sampling, SEGMENTS, split="all")
-    outputs = [
-        compute_loss(checkpoint.model, sampler.batch(step), TINY.loss, train_q=True).scalars()
-        for step in range(HELD_OUT_BATCHES)
-    ]
-    chosen = {
-        "token_loss": "loss/observation",
-        "reward_loss": "loss/reward",
-        "action_loss": "loss/action",
-    }
+    """The losses of a checkpoint that the report shows."""
+    found = held_out_losses(path, held_out, TINY)
     return {
-        ours: float(np.mean([out[theirs] for out in outputs if theirs in out]))
-        for ours, theirs in chosen.items()
+        "token_loss": found["loss/observation"],
+        "reward_loss": found["loss/reward"],
+        "action_loss": found["loss/action"],
     }
 
 
