@@ -50,7 +50,10 @@ def held_out_losses(path: Path, held_out: Path, recipe: TrainConfig) -> dict[str
     cache = build_token_cache(store, checkpoint.tokenizer, progress=False)
     sampling = SamplingConfig(batch_size=BATCH, held_out_fraction=0.0)
     segments = SegmentConfig(
-        segment_length=recipe.context_frames, stride=recipe.stride, discount=recipe.loss.discount
+        segment_length=recipe.context_frames,
+        stride=recipe.stride,
+        discount=recipe.loss.discount,
+        value_of=recipe.value_of,
     )
     sampler = SegmentSampler([store], [cache], sampling, segments, split="all")
     outputs = [

@@ -62,14 +62,14 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         behaviour=_PONG.behaviour,
         steps=300_000,
         # Good players here are never far from the ball; how to get back to it is seen in the others' play.
-        # With 1024 codes the ball is often not drawn where it meets the paddle. Four frames play as well as
-        # six, and leave room for half as many segments more in a step.
+        # With 1024 codes the ball is often not drawn where it meets the paddle. What a search can know of a
+        # state is whether the ball will be missed; bricks tell it little.
         recipe=replace(
             RECIPES["tiny"],
             tokenizer="dictionary_2048",
-            context_frames=4,
-            batch_size=18,
             value_range=(-1.0, 5.0),
+            value_head=True,
+            value_of="failures",
         ),
         world_share=0.05,
     ),
@@ -77,7 +77,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         game="SpaceInvaders",
         behaviour="lookahead=12@0..0.6:0.4,sticky=0.9:0.6",
         steps=90_000,
-        recipe=replace(_FREEWAY.recipe, value_range=(-1.0, 5.0)),
+        recipe=replace(_FREEWAY.recipe, value_range=(-1.0, 5.0), value_head=True, value_of="failures"),
         world_share=0.05,
     ),
 }

@@ -133,6 +133,8 @@ def made_up_sampler(folder: Path, steps: int, batch_size: int) -> SegmentSampler
             actions=np.zeros(total, np.uint8),
             rewards=np.zeros(total, np.float32),
             ends=np.zeros(total, np.uint8),
+            lives=np.zeros(total, np.uint8),
+            has_lives=np.zeros(count, bool),
         ),
     )
     path = folder / CACHE

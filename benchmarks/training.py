@@ -96,6 +96,7 @@ class RandomSegments:
             rewards=torch.randint(-1, 2, shape, generator=generator).float(),
             ends=torch.zeros(shape, dtype=torch.int64),
             returns=torch.zeros(shape),
+            value_returns=torch.zeros(shape),
             mask=torch.ones(shape, dtype=torch.bool),
             task_id=torch.zeros(len(indices), dtype=torch.int64),
             legal_mask=torch.ones(len(indices), 18, dtype=torch.bool),

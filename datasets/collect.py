@@ -159,6 +159,7 @@ def to_episode(played: PlayedEpisode, game: str) -> Episode:
         actions=played.actions,
         rewards=played.rewards,
         ends=ends,
+        lives=played.lives,
         game=game,
         behaviour=played.behaviour,
         seed=played.seed,

@@ -56,6 +56,8 @@ class PlayedEpisode:
     """Actions, as indices of the 18-action vocabulary."""
     rewards: Float32[np.ndarray, "T"]
     """Rewards as the game gave them."""
+    lives: UInt8[np.ndarray, "T"]
+    """Lives left before each action; 0 in games without lives."""
     ended: bool
     """True if the game was over, False if it was cut short."""
     behaviour: str
@@ -104,8 +106,10 @@ class EpisodePlayer:
         frames: list[np.ndarray] = []
         actions: list[int] = []
         rewards: list[float] = []
+        lives: list[int] = []
         ended = truncated = False
         while not (ended or truncated) and len(actions) < self._settings.max_decisions:
+            lives.append(self._emulator.lives)
             action = behaviour.act(self._emulator)
             result = self._emulator.step(action)
             frames.append(frame)
@@ -120,6 +124,7 @@ class EpisodePlayer:
             frames=np.stack(frames),
             actions=np.array(actions, dtype=np.uint8),
             rewards=np.array(rewards, dtype=np.float32),
+            lives=np.array(lives, dtype=np.uint8),
             ended=ended,
             behaviour=str(drawn),
             seed=seed,

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -28,6 +28,8 @@ from datasets.segments import (
     best_mask,
     count_segments,
     discounted_returns,
+    failure_returns,
+    failures,
     held_out_mask,
     segment_starts,
 )
@@ -88,6 +90,9 @@ class SegmentSampler:
                 for start, length in zip(self._offsets, self._lengths, strict=True)
             ]
         )
+        self._value_returns = self._returns
+        if segments.value_of == "failures":
+            self._value_returns = _failure_returns(stores, segments.discount)
         sizes = count_segments(self._lengths, segments)
         self.mixture = _mixture(stores, infos, sizes, sampling, split, _SEGMENT_STREAM)
 
@@ -115,6 +120,7 @@ class SegmentSampler:
             rewards=torch.from_numpy(self._rewards[row] * mask),
             ends=torch.from_numpy(self._ends[row].astype(np.int64) * mask),
             returns=torch.from_numpy(self._returns[row] * mask),
+            value_returns=torch.from_numpy(self._value_returns[row] * mask),
             mask=torch.from_numpy(mask),
             task_id=torch.from_numpy(task_id),
             legal_mask=torch.from_numpy(self._legal[task_id]),
@@ -268,6 +274,21 @@ def _all_episodes(stores: Sequence[EpisodeStore]) -> list[EpisodeInfo]:
     if not stores:
         raise UserError("no episode store is given; name one or more .h5 files")
     return [info for store in stores for info in store.episodes]
+
+
+def _failure_returns(stores: Sequence[EpisodeStore], discount: float) -> Float32[np.ndarray, "N"]:
+    """The return of failing of every step of all stores."""
+    returns = []
+    for store in stores:
+        for info in store.episodes:
+            lives = store.lives(info.key)
+            if lives is None:
+                raise UserError(
+                    f"{store.path}: episode {info.key} does not say how many lives were left, which "
+                    "value_of failures learns from; collect it again, or let the value head learn returns"
+                )
+            returns.append(failure_returns(failures(store.rewards(info.key), lives, info.ended), discount))
+    return np.concatenate(returns)
 
 
 def _mixture(

@@ -25,6 +25,7 @@ from datasets.games import find_game
 PUBLISHED_PREPROCESSING = "84x84 gray, INTER_AREA, maximum of the last 2 of 4 frames, no sticky actions"
 
 Padding = Literal["right", "left"]
+ValueOf = Literal["returns", "failures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class Episode:
     """Name and version of what produced the frames, such as `ale-py 0.12.1`."""
     preprocessing: str = PUBLISHED_PREPROCESSING
     """How frames were made from the emulator's screen, in words."""
+    lives: UInt8[np.ndarray, "T"] | None = None
+    """Lives left before each action, all 0 in games without lives; None where it was not recorded."""
 
 
 def check_steps(actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray, game: str, where: str) -> None:
@@ -104,6 +107,8 @@ class SegmentConfig:
     """Discount of the returns-to-go."""
     raw_rewards: bool = False
     """Rewards and returns of the game's own size instead of the sign of each reward."""
+    value_of: ValueOf = "returns"
+    """What the value head learns: those returns, or the return of failing (`failure_returns`)."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0:
@@ -183,6 +188,31 @@ def discounted_returns(rewards: Float[np.ndarray, "T"], discount: float) -> Floa
     return np.ascontiguousarray(np.asarray(backwards)[::-1], dtype=np.float32)
 
 
+def failures(
+    rewards: Float[np.ndarray, "T"], lives: UInt8[np.ndarray, "T"], ended: bool
+) -> Bool[np.ndarray, "T"]:
+    """True on the steps of one episode that fail: that lose a life, or earn less than nothing.
+
+    Args:
+        rewards: as the game gave them, or their signs.
+        lives: lives left before each step; all 0 in games without lives.
+        ended: the last step is terminal; in games with lives it then loses the last.
+    """
+    lost = np.append(lives[1:] < lives[:-1], ended and lives[-1] > 0)
+    return lost | (rewards < 0)
+
+
+def failure_returns(failed: Bool[np.ndarray, "T"], discount: float) -> Float32[np.ndarray, "T"]:
+    """Minus `discount` to the power of the steps until the next failure; 0 where none follows.
+
+    It is the return of a task whose only reward is -1 at a failure, which ends it: what a safety critic
+    learns (Srinivasan et al. 2020, "Learning to be safe", arXiv 2010.14603).
+    """
+    steps = np.arange(len(failed))
+    following = np.minimum.accumulate(np.where(failed, steps, np.inf)[::-1])[::-1]
+    return -np.where(np.isfinite(following), np.power(discount, following - steps), 0.0).astype(np.float32)
+
+
 def held_out_mask(digests: Sequence[str], games: Sequence[str], fraction: float) -> Bool[np.ndarray, "E"]:
     """True for the whole episodes that are kept aside for validation, about `fraction` of each game.
 
@@ -252,6 +282,8 @@ class Batch:
     """1 on a terminal step, int64."""
     returns: Float[Tensor, "B L"]
     """Discounted return-to-go of the whole episode from this step, float32."""
+    value_returns: Float[Tensor, "B L"]
+    """What the value head learns: the same, or the return of failing, float32."""
     mask: Bool[Tensor, "B L"]
     """True on real steps, False on padding."""
     task_id: Int[Tensor, "B"]

@@ -100,6 +100,12 @@ class EpisodeStore:
         """Ends of one episode; only its last step can be 1."""
         return self.steps.ends[self._slice(key)]
 
+    def lives(self, key: str) -> UInt8[np.ndarray, "T"] | None:
+        """Lives left before each action of one episode, or None where they were not recorded."""
+        if not self.steps.has_lives[self._position[key]]:
+            return None
+        return self.steps.lives[self._slice(key)]
+
     def summary(self) -> str:
         """A table in text: episodes, steps and mean return of each game, and the size of the file."""
         lines = [f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB"]

@@ -11,6 +11,7 @@ Version 1:
         actions             uint8   [T]         indices of the 18-action vocabulary
         rewards             float32 [T]         as the game gave them
         ends                uint8   [T]         1 on a true terminal step
+        lives               uint8   [T]         lives left before each action; absent where not recorded
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from datasets.errors import UserError
 from datasets.games import find_game
@@ -41,6 +42,7 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "rewards": ("float32", ()),
     "ends": ("uint8", ()),
 }
+_LIVES = "lives"
 _ATTRIBUTES = ("game", "emulator", "preprocessing", "behaviour", "seed")
 
 
@@ -63,7 +65,7 @@ class EpisodeInfo:
     seed: int
     """Seed of the emulator and the behaviour."""
     digest: str
-    """Hash of the game, frames, actions, rewards and ends."""
+    """Hash of the game, frames, actions, rewards and ends; not of the lives, which follow from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,10 @@ class StoreSteps:
     """As the game gave them."""
     ends: UInt8[np.ndarray, "N"]
     """1 on a terminal step."""
+    lives: UInt8[np.ndarray, "N"]
+    """Lives left before each action; 0 where they were not recorded."""
+    has_lives: Bool[np.ndarray, "E"]
+    """Whether they were, for each episode."""
 
 
 def open_file(path: Path) -> h5py.File:
@@ -161,6 +167,7 @@ def read_steps(file: h5py.File, episodes: list[EpisodeInfo], path: Path) -> Stor
     steps = {
         name: np.empty(offsets[-1], dtype=dtype) for name, (dtype, shape) in _ARRAYS.items() if not shape
     }
+    lives, has_lives = np.zeros(offsets[-1], dtype=np.uint8), []
     for info, start in zip(episodes, offsets[:-1].tolist(), strict=True):
         where = f"{path}: episode {info.key}"
         span = slice(start, start + info.length)
@@ -171,11 +178,17 @@ def read_steps(file: h5py.File, episodes: list[EpisodeInfo], path: Path) -> Stor
             if not shape:
                 dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, steps[name][span])
         check_steps(steps["actions"][span], steps["rewards"][span], steps["ends"][span], info.game, where)
+        name = f"{info.key}/{_LIVES}".encode()
+        has_lives.append(name in groups.id)
+        if has_lives[-1]:
+            dataset = h5py.h5d.open(groups.id, name)
+            check_array(dataset, "uint8", (info.length,), f"{where}, {_LIVES}")
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, lives[span])
         if bool(steps["ends"][span][-1]) != info.ended:
             raise UserError(f"{where}, ends: the index says otherwise; restore a copy or collect it again")
-    for array in (offsets, *steps.values()):
+    for array in (offsets, lives, *steps.values()):
         array.flags.writeable = False
-    return StoreSteps(offsets, **steps)
+    return StoreSteps(offsets, **steps, lives=lives, has_lives=np.array(has_lives))
 
 
 def check_array(
@@ -212,26 +225,34 @@ def write_episode(file: h5py.File, key: str, episode: Episode, where: str) -> Ep
     for name, (dtype, shape) in _ARRAYS.items():
         check_array(arrays[name], dtype, (length, *shape), f"{where}, {name}")
     check_steps(episode.actions, episode.rewards, episode.ends, game, where)
+    if episode.lives is not None:
+        check_array(episode.lives, "uint8", (length,), f"{where}, {_LIVES}")
     digest = hashlib.sha256(game.encode())
     group = file.create_group(f"episodes/{key}")
     group.attrs.update({name: getattr(episode, name) for name in _ATTRIBUTES} | {"game": game})
-    for name, (_, shape) in _ARRAYS.items():
+    for name in _ARRAYS:
         array = np.ascontiguousarray(arrays[name])
         digest.update(array.data)
-        dataset = group.create_dataset(
-            name,
-            data=array,
-            chunks=(min(length, _FRAMES_PER_CHUNK if shape else _STEPS_PER_CHUNK), *shape),
-            compression="gzip",
-            compression_opts=_GZIP_LEVEL,
-            fletcher32=True,
-        )
-        dataset.flush()  # a chunk that cannot be written as the data set is closed raises nothing
+        _write_array(group, name, array)
+    if episode.lives is not None:
+        _write_array(group, _LIVES, np.ascontiguousarray(episode.lives))
     total_reward = float(episode.rewards.sum(dtype=np.float64))
     ended = bool(episode.ends[-1])
     return EpisodeInfo(
         key, game, length, total_reward, ended, episode.behaviour, episode.seed, digest.hexdigest()
     )
+
+
+def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    dataset = group.create_dataset(
+        name,
+        data=array,
+        chunks=(min(len(array), _FRAMES_PER_CHUNK if array.ndim > 1 else _STEPS_PER_CHUNK), *array.shape[1:]),
+        compression="gzip",
+        compression_opts=_GZIP_LEVEL,
+        fletcher32=True,
+    )
+    dataset.flush()  # a chunk that cannot be written as the data set is closed raises nothing
 
 
 def write_index(file: h5py.File, episodes: list[EpisodeInfo]) -> None:

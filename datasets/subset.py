@@ -38,6 +38,7 @@ def write_first(stores: Sequence[EpisodeStore], games: Sequence[str], transition
                         actions=store.actions(info.key)[:length],
                         rewards=store.rewards(info.key)[:length],
                         ends=store.ends(info.key)[:length],
+                        lives=None if (lives := store.lives(info.key)) is None else lives[:length],
                         game=info.game,
                         behaviour=info.behaviour,
                         seed=info.seed,

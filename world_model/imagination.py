@@ -179,13 +179,15 @@ def _joined(real: Batch, future: _Future, discount: float, published_semantics: 
     mask = (step < num_steps) | ~is_end
     ends = ((step == num_steps - 1) & is_end).to(real.ends.dtype)
     rewards = torch.cat([real.rewards[:, kept], rewards, last_reward], dim=1) * mask
+    returns = _closed_returns(rewards, ends, like(future.last_value, rewards), discount) * mask
     return Batch(
         tokens=torch.cat([real.tokens[:, horizon:], like(future.frames, real.tokens)], dim=1)
         * mask[..., None],
         actions=torch.cat([real.actions[:, kept], actions, last_action], dim=1) * mask,
         rewards=rewards,
         ends=ends,
-        returns=_closed_returns(rewards, ends, like(future.last_value, rewards), discount) * mask,
+        returns=returns,
+        value_returns=returns,  # of no use: the value head learns from real play alone
         mask=mask,
         task_id=real.task_id,
         legal_mask=real.legal_mask,

@@ -105,7 +105,7 @@ class LossTerms:
     penalty: Float[Tensor, ""] | None = None
     """Conservative penalty, `q_negative - q_positive`."""
     value: Float[Tensor, ""] | None = None
-    """Distance of the value head from the returns of real play, as that of the Q head."""
+    """Distance of the value head from what it learns of real play, as that of the Q head."""
     action: Float[Tensor, ""] | None = None
     """What the Q head is trained towards: the first of the two and the weighted second."""
 
@@ -232,7 +232,7 @@ def compute_loss(
         value = _value_loss(said, batch, atoms, counts)
         total, terms = total + value, replace(terms, value=value)
         if config.advantage_temperature is not None:
-            advantage = batch.returns - said.values.squeeze(-1).detach()
+            advantage = batch.value_returns - said.values.squeeze(-1).detach()
             importance[:num_real] = advantage_weights(advantage, config.advantage_temperature)
     if config.penalty == "none":
         return LossOutput(total, replace(terms, td=td, action=td), statistics)
@@ -343,8 +343,8 @@ def _seen_by_q(model: WorldActionModel, hidden: Float[Tensor, "B L P D"]) -> Flo
 def _value_loss(
     said: QEstimate, batch: Batch, atoms: Float[Tensor, "Z"] | None, counts: LossCounts
 ) -> Float[Tensor, ""]:
-    """How far the value head is from the returns: a Q loss of a single action, without a bootstrap."""
-    backup = monte_carlo_backup(batch.returns, batch.mask)
+    """How far the value head is from what it learns: a Q loss of a single action, without a bootstrap."""
+    backup = monte_carlo_backup(batch.value_returns, batch.mask)
     only = torch.zeros_like(batch.actions)
     legal = torch.ones_like(batch.legal_mask[:, :1])
     errors = td_error(said, said, only, legal, backup, atoms, double_q=False)

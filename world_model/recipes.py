@@ -129,6 +129,7 @@ def source_recipe(path: Path) -> TrainConfig:
             context_frames=source.context_frames,
             value_range=source.value_range,
             value_head=source.value_head,
+            value_of=source.value_of,
             loss=source.loss,
         )
     if content["model"] is None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from datasets.errors import UserError
+from datasets.segments import ValueOf
 from world_model.distributed import Parallel
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig
@@ -54,8 +55,11 @@ class TrainConfig:
     value_range: tuple[float, float] = (-10.0, 10.0)
     """Ends of the support of the return distribution; returns count each reward's sign, discounted."""
     value_head: bool = False
-    """Learn the value of a state in a head of its own, from the returns that play earned, for planners to
-    read: for penalties so strong that Q tells little but whom to imitate. A checkpoint has it or not."""
+    """Learn the value of a state in a head of its own, for planners to read: for penalties so strong that Q
+    tells little but whom to imitate. A checkpoint has it or not."""
+    value_of: ValueOf = "returns"
+    """What the value head learns: the returns that play earned, or failures, which are lives lost and rewards
+    below 0: minus the discounted chance of the next one."""
     start_embeddings: bool = True
     """Start fresh embeddings from what the codes look like and where the tokens stand, not at random."""
     stride: int = 4
@@ -131,6 +135,10 @@ class TrainConfig:
             raise UserError(
                 f"loss.advantage_temperature is {self.loss.advantage_temperature}, but no value head "
                 "says what was expected; give --value-head too"
+            )
+        if self.value_of != "returns" and not self.value_head:
+            raise UserError(
+                f"value_of is {self.value_of}, but there is no value head to learn it; give --value-head too"
             )
         self._check_imagination()
 

@@ -146,6 +146,7 @@ def make_learner(
         stride=config.stride,
         padding=config.padding,
         discount=config.loss.discount,
+        value_of=config.value_of,
     )
     train_q = phase.name == "joint"
     sampling = replace(data.sampling, best_share=config.best_share) if train_q else data.sampling

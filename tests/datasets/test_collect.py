@@ -52,6 +52,19 @@ def test_what_played_is_recorded_with_every_episode(collected):
     assert {info.game for info in collected.episodes} == {"Pong"}
 
 
+def test_lives_are_recorded_before_each_action(collected, tmp_path):
+    assert not any(collected.lives(info.key).any() for info in collected.episodes)  # Pong has none
+    asked = replace(config(tmp_path / "breakout.h5"), game="Breakout", behaviour="random")
+    collect(replace(asked, steps=200, max_episode_decisions=1000))
+    played = EpisodeStore(asked.out)
+    for info in played.episodes:
+        lives = played.lives(info.key)
+        assert info.ended
+        assert lives[0] == 5
+        assert lives[-1] == 1
+        assert set(np.diff(lives.astype(int)).tolist()) == {0, -1}
+
+
 def test_emulator_and_preprocessing_are_recorded(collected):
     h5py = pytest.importorskip("h5py")
     with h5py.File(collected.path, "r") as file:

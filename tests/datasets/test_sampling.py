@@ -104,10 +104,31 @@ def test_types_are_those_of_the_contract(stores, caches):
         "rewards": (torch.float32, (7, 8)),
         "ends": (torch.int64, (7, 8)),
         "returns": (torch.float32, (7, 8)),
+        "value_returns": (torch.float32, (7, 8)),
         "mask": (torch.bool, (7, 8)),
         "task_id": (torch.int64, (7,)),
         "legal_mask": (torch.bool, (7, 18)),
     }
+
+
+def test_the_value_head_learns_returns_or_failures(tmp_path):
+    lives = np.array([2, 2, 1, 1, 1], dtype=np.uint8)
+    quiet = np.array([0, 1, 0, 1, 0], dtype=np.float32)
+    store = write_store(tmp_path / "a.h5", [make_episode(5, "Breakout", lives=lives, rewards=quiet)])
+    cache = build_token_cache(store, FakeTokenizer(), progress=False)
+    rule = SegmentConfig(segment_length=5, stride=5, discount=0.5)
+    got = {}
+    for value_of in ("returns", "failures"):
+        sampling, segments = SamplingConfig(batch_size=1), replace(rule, value_of=value_of)
+        got[value_of] = SegmentSampler([store], [cache], sampling, segments, split="all").batch(0)
+    assert torch.equal(got["returns"].value_returns, got["returns"].returns)
+    assert torch.equal(got["failures"].returns, got["returns"].returns)
+    assert got["failures"].value_returns[0].tolist() == [-0.5, -1.0, -0.25, -0.5, -1.0]
+
+
+def test_failures_need_recorded_lives(stores, caches):
+    with pytest.raises(UserError, match=r"first\.h5: episode 000000 does not say how many lives .* collect"):
+        SegmentSampler(stores, caches, SamplingConfig(), SegmentConfig(value_of="failures"))
 
 
 def samplers_of(stores, caches, **config):

@@ -18,6 +18,8 @@ from datasets.segments import (
     count_segments,
     cut_episodes,
     discounted_returns,
+    failure_returns,
+    failures,
     held_out_mask,
 )
 from tests.conftest import SHARED
@@ -149,6 +151,24 @@ def test_every_game_has_episodes_on_both_sides_of_the_split(numbers, fraction):
         assert bool(inside) == (fraction > 0 and len(set(of_game)) > 1)
 
 
+def test_failures_are_lives_lost_and_rewards_below_zero():
+    rewards = np.array([0, 1, -2, 0, 0, 1], dtype=np.float32)
+    lives = np.array([3, 3, 3, 3, 2, 2], dtype=np.uint8)
+    assert np.flatnonzero(failures(rewards, lives, ended=False)).tolist() == [2, 3]
+    assert np.flatnonzero(failures(rewards, lives, ended=True)).tolist() == [2, 3, 5]
+    none = np.zeros(6, dtype=np.uint8)  # a game without lives may end well
+    assert np.flatnonzero(failures(rewards, none, ended=True)).tolist() == [2]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.sampled_from([0.0, 0.5, 0.97, 1.0]))
+def test_the_return_of_failing_counts_the_next_failure_alone(failed, discount):
+    expected = [0.0]
+    for fails in reversed(failed):
+        expected.append(-1.0 if fails else discount * expected[-1])
+    got = failure_returns(np.array(failed), discount)
+    assert got.tolist() == pytest.approx(expected[:0:-1], rel=1e-5)
+
+
 def test_the_split_follows_the_fraction_and_stays_as_a_store_grows():
     digests = digests_of(range(300))
     games = ["Pong"] * 300
@@ -197,6 +217,7 @@ def test_a_batch_moves_as_a_whole():
         rewards=torch.zeros(2, 3),
         ends=torch.zeros(2, 3, dtype=torch.int64),
         returns=torch.zeros(2, 3),
+        value_returns=torch.zeros(2, 3),
         mask=torch.ones(2, 3, dtype=torch.bool),
         task_id=torch.zeros(2, dtype=torch.int64),
         legal_mask=torch.ones(2, 18, dtype=torch.bool),

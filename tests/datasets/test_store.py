@@ -138,6 +138,16 @@ def test_content_id_changes_exactly_with_the_contents(tmp_path, field):
     assert write_store(tmp_path / "c.h5", changed).content_id != first.content_id
 
 
+def test_lives_are_read_where_they_were_recorded(tmp_path):
+    lives = np.array([3, 3, 2, 1], dtype=np.uint8)
+    with_lives, without = make_episode(4, "Breakout", lives=lives), make_episode(4, "Breakout")
+    store = write_store(tmp_path / "a.h5", [without, with_lives])
+    assert store.lives("000000") is None
+    assert store.lives("000001").tolist() == lives.tolist()
+    # They follow from the rest, so that play recorded before they were is the same play.
+    assert store.episodes[0].digest == store.episodes[1].digest
+
+
 def test_content_id_of_the_first_episodes_is_that_of_a_store_of_them(tmp_path):
     episodes = [make_episode(5, seed=number) for number in range(3)]
     short = write_store(tmp_path / "a.h5", episodes[:2])
@@ -486,6 +496,10 @@ DAMAGE = {
     "an end that the index does not know": (
         lambda f: set_value(f, "000002", "ends", 8, 1),
         "ends: the index says otherwise",
+    ),
+    "lives fewer than steps": (
+        lambda f: f.create_dataset("episodes/000001/lives", data=np.ones(19, dtype=np.uint8)),
+        r"episode 000001, lives: is uint8 \[19\], not uint8 \[20\]",
     ),
     "an unknown game": (
         lambda f: (

@@ -6,6 +6,7 @@ import pytest
 from datasets.errors import UserError
 from datasets.store import EpisodeStore
 from datasets.subset import write_first
+from tests.datasets.episodes import make_episode, write_store
 from tests.house.small_store import write_small_store
 
 
@@ -40,6 +41,14 @@ def test_what_is_copied_is_the_beginning_of_the_original(stores, tmp_path):
         assert np.array_equal(few.actions(copy.key), stores[0].actions(info.key)[:length])
         assert np.array_equal(few.rewards(copy.key), stores[0].rewards(info.key)[:length])
         assert np.array_equal(few.ends(copy.key), stores[0].ends(info.key)[:length])
+        assert few.lives(copy.key) is None
+
+
+def test_lives_are_copied_where_there_are_some(tmp_path):
+    lives = np.array([5, 5, 5, 4, 4, 4, 3], dtype=np.uint8)
+    store = write_store(tmp_path / "play.h5", [make_episode(7, "Breakout", lives=lives)])
+    write_first([store], ("Breakout",), 5, tmp_path / "few.h5")
+    assert EpisodeStore(tmp_path / "few.h5").lives("000000").tolist() == [5, 5, 5, 4, 4]
 
 
 def test_a_count_that_ends_with_an_episode_leaves_no_empty_one(stores, tmp_path):

@@ -27,6 +27,7 @@ def _real_batch(inputs: dict[str, Tensor], tokenizer: Tokenizer) -> Batch:
         rewards=inputs["rewards"],
         ends=inputs["ends"],
         returns=torch.zeros_like(inputs["rewards"]),
+        value_returns=torch.zeros_like(inputs["rewards"]),
         mask=inputs["mask_padding"],
         task_id=inputs["envs"],
         legal_mask=torch.from_numpy(legal_mask_table())[inputs["envs"]],

@@ -34,6 +34,7 @@ def recorded_batch(recorded: dict[str, Tensor]) -> Batch:
         rewards=recorded["rewards"],
         ends=recorded["ends"],
         returns=torch.zeros_like(recorded["rewards"]),
+        value_returns=torch.zeros_like(recorded["rewards"]),
         mask=recorded["mask_padding"],
         task_id=recorded["envs"],
         legal_mask=torch.from_numpy(legal_mask_table())[recorded["envs"]],

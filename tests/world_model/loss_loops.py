@@ -79,12 +79,14 @@ def small_batch(rows: tuple = ROWS, seed: int = 1) -> Batch:
     tokens = integers(3, size, LENGTH, FRAME) * mask[..., None]
     legal_mask = torch.rand(size, ACTIONS, generator=generator) < 0.5
     legal_mask[:, 2] = True
+    returns = torch.randn(size, LENGTH, generator=generator) * mask
     return Batch(
         tokens=tokens,
         actions=torch.where(mask, legal_mask.long().argmax(-1)[:, None], 0),
         rewards=(integers(3, size, LENGTH).float() - 1) * mask,
         ends=ends,
-        returns=torch.randn(size, LENGTH, generator=generator) * mask,
+        returns=returns,
+        value_returns=returns,
         mask=mask,
         task_id=integers(3, size),
         legal_mask=legal_mask,
@@ -107,6 +109,7 @@ def with_garbage(batch: Batch, where: Tensor) -> Batch:
         rewards=torch.where(where, 50.0, batch.rewards),
         ends=torch.where(where, 1, batch.ends),
         returns=torch.where(where, -70.0, batch.returns),
+        value_returns=torch.where(where, -70.0, batch.value_returns),
     )
 
 

@@ -127,6 +127,19 @@ def test_values_and_advantages_leave_the_trunk_to_other_losses():
         assert ("transformer" in reached) == (alone is model.head_q)
 
 
+def test_the_value_head_learns_what_the_batch_says_it_is_to_learn():
+    model, batch = small_model(value_head=True), small_batch()
+    other = replace(batch, value_returns=batch.returns.neg())
+    first, second = (compute_loss(model, b, LossConfig(), train_q=True).terms for b in (batch, other))
+    assert first.value != second.value
+    assert first.td == second.td
+
+
+def test_what_a_value_head_learns_needs_one():
+    with pytest.raises(UserError, match=r"value_of is failures, .* give --value-head"):
+        TrainConfig(run=Path("runs/x"), value_of="failures")
+
+
 def test_advantages_need_a_value_head():
     with pytest.raises(ValueError, match="value head"):
         compute_loss(small_model(), small_batch(), LossConfig(advantage_temperature=1.0), train_q=True)
