@@ -77,7 +77,7 @@ LEARNING_GAMES: dict[str, LearningGame] = {
         game="SpaceInvaders",
         behaviour="lookahead=12@0..0.6:0.4,sticky=0.9:0.6",
         steps=90_000,
-        recipe=replace(_FREEWAY.recipe, value_range=(-1.0, 5.0), value_head=True, value_of="failures"),
+        recipe=replace(_FREEWAY.recipe, value_range=(-1.0, 5.0)),
         world_share=0.05,
     ),
 }
@@ -98,6 +98,7 @@ def players_of(game: LearningGame) -> dict[str, ActingConfig]:
         # Two imagined frames leave the beams that look two steps ahead so many real ones.
         "greedy, planner's context": replace(greedy, context_frames=frames - 2),
         "beam, every action, decay 0.3": beam(actions, 1, 0.3),
+        "beam, every action, decay 0.5": beam(actions, 1, 0.5),
         "beam 2x2": beam(2, 2, 1.0),
         "beam 2x2, decay 0.5": beam(2, 2, 0.5),
         "beam 3x2, decay 0.5": beam(3, 2, 0.5),
