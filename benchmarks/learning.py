@@ -228,8 +228,13 @@ def train_apart(asked: TrainConfig, done: Path) -> None:
 
 def network_apart() -> WorldActionConfig:
     """One of two networks as large together as the tiny one."""
+    return tiny_of_width(APART_WIDTH)
+
+
+def tiny_of_width(width: int) -> WorldActionConfig:
+    """The tiny size with a transformer of another width."""
     tiny = SIZES["tiny"]
-    return replace(tiny, transformer=replace(tiny.transformer, width=APART_WIDTH))
+    return replace(tiny, transformer=replace(tiny.transformer, width=width))
 
 
 def train_ours(asked: TrainConfig, done: Path) -> None:

@@ -1,6 +1,6 @@
 """A scaling law: a loss as the sum of what is left over and of what size, play and steps each lack.
 
-Letters: P points, T = 3 terms: parameters, decisions of play, steps.
+Letters: P points; 7 numbers of a law: floor, and factors and exponents of parameters, decisions, steps.
 """
 
 from __future__ import annotations
@@ -59,15 +59,10 @@ class ScalingLaw:
     exponents: tuple[float, float, float]
     """a, b, c."""
 
-    def terms(self, parameters: float, decisions: float, steps: float) -> tuple[float, float, float]:
-        """What too few of each add to the loss, in nats."""
-        axes = zip(self.factors, (parameters, decisions, steps), self.exponents, strict=True)
-        first, second, third = (factor * amount**-exponent for factor, amount, exponent in axes)
-        return first, second, third
-
     def __call__(self, parameters: float, decisions: float, steps: float) -> float:
         """The loss, in nats."""
-        return self.floor + sum(self.terms(parameters, decisions, steps))
+        terms = zip(self.factors, (parameters, decisions, steps), self.exponents, strict=True)
+        return self.floor + sum(factor * amount**-exponent for factor, amount, exponent in terms)
 
 
 def fit_law(points: Sequence[Point], loss: Loss) -> ScalingLaw:
@@ -98,13 +93,18 @@ def fit_law(points: Sequence[Point], loss: Loss) -> ScalingLaw:
     return ScalingLaw(float(np.exp(best[0])), tuple(map(float, factors)), tuple(map(float, best[4:])))
 
 
+def trainings(points: Sequence[Point]) -> list[list[Point]]:
+    """Points of each training in order of steps, trainings in order of size and play."""
+    found: dict[tuple[int, int], list[Point]] = {}
+    for point in sorted(points, key=lambda point: point.axes):
+        found.setdefault((point.parameters, point.decisions), []).append(point)
+    return list(found.values())
+
+
 def falling(points: Sequence[Point], loss: Loss) -> list[Point]:
     """The points of every training up to its lowest loss; later ones have memorised."""
-    trainings: dict[tuple[int, int], list[Point]] = {}
-    for point in sorted(points, key=lambda point: point.steps):
-        trainings.setdefault((point.parameters, point.decisions), []).append(point)
     kept = []
-    for training in trainings.values():
+    for training in trainings(points):
         lowest = min(range(len(training)), key=lambda place: getattr(training[place], loss))
         kept += training[: lowest + 1]
     return kept

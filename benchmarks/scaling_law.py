@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import tyro
 
 from benchmarks.held_out import held_out_losses, write_untrained
-from benchmarks.learning import Stage, run_stages, train_ours
+from benchmarks.learning import Stage, run_stages, tiny_of_width, train_ours
 from benchmarks.learning_games import LearningGame, find_learning_game
 from benchmarks.scaling_fit import Point
 from benchmarks.scaling_report import report
@@ -189,8 +189,8 @@ def runs(config: ScalingConfig, game: LearningGame, folder: Path) -> Iterator[Ru
 
 def train_and_measure(run: Run, folder: Path) -> None:
     """Train and measure one network; a stage has its own process, so that the size changes here alone."""
-    tiny, start = SIZES["tiny"], run.asked.from_checkpoint
-    SIZES["tiny"] = replace(tiny, transformer=replace(tiny.transformer, width=run.width))
+    SIZES["tiny"] = tiny_of_width(run.width)
+    start = run.asked.from_checkpoint
     assert start is not None
     if not start.exists():
         write_untrained(start, folder / "tokenizer", replace(run.asked, from_checkpoint=None))
@@ -205,18 +205,18 @@ def train_and_measure(run: Run, folder: Path) -> None:
     for path in list_checkpoints(run.asked.run):
         losses, step = held_out_losses(path, folder / "held_out.h5", run.asked), int(path.name.split("_")[1])
         points.append(
-            {
-                "width": run.width,
-                "parameters": parameters,
-                "decisions": run.decisions,
-                "steps": step,
-                "seconds_a_step": 60 * minutes / run.asked.joint_steps,
-                "next_token": losses["loss/observation"],
-                "action": losses["loss/penalty"] / run.asked.loss.cql_temperature,
-            }
+            Point(
+                width=run.width,
+                parameters=parameters,
+                decisions=run.decisions,
+                steps=step,
+                seconds_a_step=60 * minutes / run.asked.joint_steps,
+                next_token=losses["loss/observation"],
+                action=losses["loss/penalty"] / run.asked.loss.cql_temperature,
+            )
         )
     with replace_file(run.measured) as temporary:
-        temporary.write_text(json.dumps(points, indent=1))
+        temporary.write_text(json.dumps([asdict(point) for point in points], indent=1))
 
 
 def read_points(path: Path) -> list[Point]:

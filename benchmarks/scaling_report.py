@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents.report import text_table
-from benchmarks.scaling_fit import Loss, Point, ScalingLaw, falling, fit_law
+from benchmarks.scaling_fit import Loss, Point, ScalingLaw, falling, fit_law, trainings
 from datasets.files import replace_file
 
 LOSSES: dict[Loss, str] = {"next_token": "next token", "action": "recorded action"}
@@ -23,7 +23,7 @@ def report(game: str, points: Sequence[Point], picture: Path) -> str:
     draw(game, points, laws, picture)
     parts = [grid(points)]
     for loss, law in laws.items():
-        parts += [f"\n{LOSSES[loss]}: {in_words(law)}", foretold(points, loss), best_widths(points, law)]
+        parts += [f"\n{LOSSES[loss]}: {in_words(law)}", foretold(points, law, loss), best_widths(points, law)]
     return "\n".join([*parts, f"\nwritten: {picture}"])
 
 
@@ -51,10 +51,9 @@ def in_words(law: ScalingLaw) -> str:
     return f"{law.floor:.3f} + " + " + ".join(f"{factor:.3g} / {name}^{e:.2f}" for factor, name, e in terms)
 
 
-def foretold(points: Sequence[Point], loss: Loss) -> str:
+def foretold(points: Sequence[Point], law: ScalingLaw, loss: Loss) -> str:
     """How far the law is from its points, and, fitted without it, from the largest training."""
     fitted = falling(points, loss)
-    law = fit_law(fitted, loss)
     errors = [abs(law(*point.axes) / getattr(point, loss) - 1) for point in fitted]
     said = f"error of the {len(fitted)} points fitted: mean {np.mean(errors):.1%}, most {max(errors):.1%}"
     largest = max(trainings(fitted), key=lambda training: (training[0].parameters, training[0].decisions))
@@ -82,14 +81,6 @@ def best_widths(points: Sequence[Point], law: ScalingLaw) -> str:
             row.append(f"{law(point.parameters, decisions, 60 * minutes / float(seconds)):.3f}")
         rows.append(row)
     return text_table(["foretold on the most play", *(f"width {p.width}" for p in sizes.values())], rows)
-
-
-def trainings(points: Sequence[Point]) -> list[list[Point]]:
-    """Points of each training in order of steps, trainings in order of size and play."""
-    found: dict[tuple[int, int], list[Point]] = {}
-    for point in sorted(points, key=lambda point: point.axes):
-        found.setdefault((point.parameters, point.decisions), []).append(point)
-    return list(found.values())
 
 
 def draw(game: str, points: Sequence[Point], laws: dict[Loss, ScalingLaw], picture: Path) -> None:

@@ -46,7 +46,7 @@ def test_points_after_a_training_s_lowest_loss_are_left_out():
 
 def test_the_report_names_the_foretold_loss_of_the_training_left_out(tmp_path):
     points = made_points(noise=0.005)
-    said = foretold(falling(points, "next_token"), "next_token")
+    said = foretold(points, fit_law(falling(points, "next_token"), "next_token"), "next_token")
     assert "fitted without width 192 on 300000 decisions" in said
     guess, measured = (float(said.split(word)[1].split()[0]) for word in ("foretells", "measured"))
     assert guess == pytest.approx(measured, rel=0.03)
