@@ -279,11 +279,14 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         )
         return Stage(f"play {name}", out, partial(play_ours, asked))
 
-    best, players = _best(folder / "run"), players_of(game)
+    players = players_of(game)
     greedy = players["greedy"]
-    for name, player in reversed(players.items()):
-        yield evaluation(name, best, player, rollout)
-    if (folder / "apart").exists():  # not where --only left it out
+    # What --only left untrained does not play.
+    if (folder / "run").exists():
+        best = _best(folder / "run")
+        for name, player in reversed(players.items()):
+            yield evaluation(name, best, player, rollout)
+    if (folder / "apart").exists():
         yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
     few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
     for path in list_checkpoints(folder / "run"):

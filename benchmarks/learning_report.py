@@ -39,14 +39,15 @@ def report(game: str, folders: Sequence[Path], picture: Path) -> str:
         for name, s in scores.items()
     ]
     stores = [EpisodeStore(folder / "play.h5") for folder in folders]
-    spent = [json.loads((folder / "trained.json").read_text())["cpu_minutes"] for folder in folders]
+    trained = [folder / "trained.json" for folder in folders]
+    spent = [json.loads(path.read_text())["cpu_minutes"] for path in trained if path.exists()]
     lines = [
         text_table([f"score in {game}", "mean [95% interval]", "of each seed"], rows),
         "",
         text_table(["difference", "mean [95% interval]"], differences(scores)),
         "",
         f"data: {', '.join(f'{store.num_steps} steps, content {store.content_id[:12]}' for store in stores)}",
-        f"CPU minutes of our training: {', '.join(f'{minutes:.1f}' for minutes in spent)}",
+        f"CPU minutes of our training: {', '.join(f'{minutes:.1f}' for minutes in spent) or 'not trained'}",
         f"written: {picture}",
     ]
     return "\n".join(lines)
@@ -117,7 +118,11 @@ def learning_curve(folder: Path) -> tuple[list[int], list[float]]:
 
 
 def _draw_losses(axes: Axes, folder: Path, key: str) -> None:
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    metrics = folder / "run" / "metrics.jsonl"
+    if not metrics.exists():
+        axes.text(0.5, 0.5, "our agent was not trained", ha="center", transform=axes.transAxes)
+        return
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     trained = [(line["step"], line[key]) for line in lines if key in line]
     aside = [(line["step"], line["held_out"][key]) for line in lines if key in line.get("held_out", {})]
     if trained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from benchmarks.learning import (
     Stage,
     apart,
     network_apart,
+    playing,
     run_stages,
     training,
     write_scores,
@@ -99,6 +101,19 @@ def leave(path: Path) -> None:
 
 def fail() -> None:
     raise UserError("the disk is full")
+
+
+def test_baselines_alone_play_and_are_reported_without_our_agent(tmp_path):
+    folder = finished_folder(tmp_path / "seed_0", {"clone": [4.0, 6.0]})
+    shutil.rmtree(folder / "run")
+    (folder / "trained.json").unlink()
+    names = [s.name for s in playing(LearningConfig("Pong"), find_learning_game("Pong"), folder, 0)]
+    assert "play clone" in names
+    assert "play greedy" not in names
+    text = report("Pong", [folder], tmp_path / "picture.png")
+    assert "5.0" in text
+    assert "not trained" in text
+    assert (tmp_path / "picture.png").exists()
 
 
 def test_a_stage_that_is_done_is_not_done_again(tmp_path):
