@@ -121,8 +121,13 @@ def play(
 
     Returns:
         The games that were played to their end, in order.
+
+    Raises:
+        UserError: the instance leaves nothing to decide.
     """
     positions = game.start(count)
+    if not game.legal_mask(positions).any():
+        raise UserError(f"{game.name}: nothing is left to decide, so nothing can be learned; leave it out")
     going = np.arange(count)
     moves: list[list[Move]] = [[] for _ in range(count)]
     model = planning_model(game, network, config)

@@ -1,5 +1,7 @@
 """Memory mapping as the search agent plays it: plays side by side do not disturb each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from agents.games.memory.validator import find_violations
 from agents.search_agent.memory_mapping import Forest, MemorySearchGame, varied_programs
 from agents.search_agent.network import SearchNetwork, SearchNetworkConfig
 from agents.search_agent.self_play import PlayConfig, play
+from datasets.errors import UserError
 from tests.agents.games.memory.programs import random_program
 
 
@@ -33,6 +36,13 @@ def test_games_end_in_valid_plans_of_the_return_told(game, network):
         solution = game.solution(episode.actions)
         assert 100 * solution.share == pytest.approx(game.score(episode.total))
         assert not find_violations(game.game.program, export_plan(solution))
+
+
+def test_a_program_of_which_nothing_fits_is_refused_with_its_name(network):
+    program = random_program(3)
+    tight = replace(program, hardware=replace(program.hardware, fast_capacity=0))
+    with pytest.raises(UserError, match=r"random-3.*nothing is left to decide"):
+        play(MemorySearchGame(tight, 0.5), network, PlayConfig(num_simulations=4), count=2, seed=0)
 
 
 def test_a_forest_is_as_many_trees(game):
