@@ -31,9 +31,9 @@ def padded_rows(rows: int) -> int:
 class PackedLinear:
     """A linear layer and the activation behind it, of weights that do not change any more.
 
-    On a CPU where PyTorch has oneDNN for their type, large weights are reordered into blocks once, which reads them
-    about twice as fast as the plain layer does when there are few rows; elsewhere this is the plain
-    layer. The arithmetic is that of the plain layer up to the order of its sums.
+    On a CPU where PyTorch has oneDNN for their type, large weights are reordered into blocks once, which
+    reads them about twice as fast as the plain layer does when there are few rows; elsewhere this is the
+    plain layer. The arithmetic is that of the plain layer up to the order of its sums.
     """
 
     def __init__(
@@ -47,9 +47,7 @@ class PackedLinear:
         self._bias = bias.detach().clone()
         self._weight = weight.detach().clone()
         self._is_packed = (
-            weight.device.type == "cpu"
-            and torch.backends.mkldnn.is_available()
-            and _is_worth_packing(weight)
+            weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and _is_worth_packing(weight)
         )
         if self._is_packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, None)

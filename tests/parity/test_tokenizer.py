@@ -9,14 +9,19 @@ import torch
 from torch.testing import assert_close as assert_tensors_close
 
 from tests.parity.recorded_tokenizers import recorded_tokenizer
-from tests.parity.recordings import Recording, assert_close, note_error
+from tests.parity.recordings import LOGIT_TOLERANCE, Recording, assert_close, note_error
 from world_model.published_tokenizer import published_tokenizer_state_dict
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_losses import reconstruction_loss
 
 LOSS_FRAMES = 9
 """The recorded losses are those of the first nine frames as one batch."""
-GRADIENT_TOLERANCE = 1e-4
+# The recorded vectors of the encoder are themselves 6e-5 from the same computation in float64. Processors
+# with the recording's kernels round alike; others land as far on the other side, 1.3e-4 apart (gradients 4e-4).
+ROUNDS_ALIKE = torch.backends.cpu.get_cpu_capability() == "AVX512"
+ENCODER_TOLERANCE = LOGIT_TOLERANCE if ROUNDS_ALIKE else 2e-4
+"""Of the encoder's vectors."""
+GRADIENT_TOLERANCE = 1e-4 if ROUNDS_ALIKE else 5e-4
 """Relative to the gradient's norm; for the sum of its entries, times the root of their number."""
 ROUNDING = 1e-6
 """Share of the whole gradient's norm that rounding may leave where the true gradient is zero, as it is in key
@@ -46,7 +51,7 @@ def test_vectors_and_reconstructions_are_the_recorded_ones(
     outputs = tokenizer_recording.section("outputs")
     with torch.no_grad():
         ours = tokenizer(frames, no_task(len(frames)))
-    assert_close("tokenizer z", ours.z, outputs["z"])
+    assert_close("tokenizer z", ours.z, outputs["z"], ENCODER_TOLERANCE)
     assert_close("tokenizer z_quantized", ours.z_quantized, outputs["z_quantized"])
     assert_close("tokenizer reconstruction_raw", ours.reconstruction, outputs["reconstruction_raw"])
     assert_close("tokenizer reconstruction", (ours.reconstruction + 1) / 2, outputs["reconstruction"])
