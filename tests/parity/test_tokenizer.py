@@ -17,7 +17,7 @@ from world_model.tokenizer_losses import reconstruction_loss
 LOSS_FRAMES = 9
 """The recorded losses are those of the first nine frames as one batch."""
 # The recorded vectors of the encoder are themselves 6e-5 from the same computation in float64. Processors
-# with the recording's kernels round alike; others land as far on the other side, 1.3e-4 apart (gradients 4e-4).
+# with the recording's kernels round alike; others are 1.3e-4 away (gradients 4e-4).
 ROUNDS_ALIKE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 ENCODER_TOLERANCE = LOGIT_TOLERANCE if ROUNDS_ALIKE else 2e-4
 """Of the encoder's vectors."""
