@@ -95,9 +95,17 @@ KINDS = (
     ),
     Kind(
         "lookahead",
-        "tries every action in a second emulator, looking VALUE decisions ahead",
+        "tries every action in a second emulator, looking VALUE decisions ahead, and plays the best for 4",
         lambda game, simulator, random, value: Lookahead(game, simulator, random, round(value)),
         default=24.0,
+        bounds=(1.0, 1000.0),
+    ),
+    # Who learns from players that repeat their actions may learn to repeat its own.
+    Kind(
+        "mpc",
+        "model-predictive control: as lookahead, but chooses anew at every decision",
+        lambda game, simulator, random, value: Lookahead(game, simulator, random, round(value), commit=1),
+        default=2.0,
         bounds=(1.0, 1000.0),
     ),
 )

@@ -68,11 +68,30 @@ def test_epsilon_one_is_random_play():
     assert {behaviour.act(emulator) for _ in range(60)} == set(FREEWAY.legal_actions)
 
 
+@pytest.mark.parametrize(("text", "commits"), [("lookahead=2", True), ("mpc=2", False)])
+def test_model_predictive_control_chooses_anew_where_lookahead_commits(text, commits):
+    emulator, simulator = AtariEmulator(PONG, seed=0), AtariEmulator(PONG, seed=0)
+    behaviour = (
+        parse_mixture(text, PONG)
+        .draw(0, 0, np.random.default_rng(0))
+        .make(PONG, simulator, np.random.default_rng(1))
+    )
+    actions = []
+    for _ in range(40):
+        actions.append(behaviour.act(emulator))
+        emulator.step(actions[-1])
+    assert commits == all(len(set(actions[start : start + 4])) == 1 for start in range(0, 40, 4))
+
+
 @pytest.mark.parametrize(
     ("text", "game", "expected"),
     [
-        ("teacher", PONG, "no 'teacher'; Pong has random, sticky, tracker, chaser, shots, lookahead"),
-        ("tracker", ALIEN, "tracker plays Breakout and Pong, not Alien; Alien has random, sticky, lookahead"),
+        ("teacher", PONG, "no 'teacher'; Pong has random, sticky, tracker, chaser, shots, lookahead, mpc"),
+        (
+            "tracker",
+            ALIEN,
+            "tracker plays Breakout and Pong, not Alien; Alien has random, sticky, lookahead, mpc",
+        ),
         ("up=1.5", FREEWAY, "value is 1.5; it must lie between 0 and 1"),
         ("up=0.9..0.3", FREEWAY, "a range must go up"),
         ("up=fast", FREEWAY, "value 'fast' is not a number"),
