@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import trim_mean
 
 Statistic = Literal["mean", "iqm"]
 
@@ -58,6 +57,9 @@ def normalised_score(
 
 def interquartile_mean(values: Float[np.ndarray, "*S N"]) -> Float[np.ndarray, "*S"]:
     """Mean of the middle half along the last axis: the lowest and highest floor(N / 4) are left out."""
+    # Takes half a second to import, which every command would wait for.
+    from scipy.stats import trim_mean
+
     return np.asarray(trim_mean(values, 0.25, axis=-1))
 
 

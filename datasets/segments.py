@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from scipy.signal import lfilter
 from torch import Tensor
 
 from datasets.errors import UserError
@@ -184,6 +183,9 @@ def discounted_returns(rewards: Float[np.ndarray, "T"], discount: float) -> Floa
     """
     if len(rewards) == 0:
         return np.zeros(0, dtype=np.float32)
+    # Takes more than a second to import, which every command would wait for.
+    from scipy.signal import lfilter
+
     backwards = lfilter([1.0], [1.0, -discount], rewards[::-1].astype(np.float64))
     return np.ascontiguousarray(np.asarray(backwards)[::-1], dtype=np.float32)
 

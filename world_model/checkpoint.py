@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from datasets.errors import UserError
 from datasets.files import replace_directory
-from world_model.shards import read_shards
 from world_model.tokenizer import Tokenizer
 from world_model.tokenizer_config import TokenizerConfig
 from world_model.world_action_model import WorldActionConfig, WorldActionModel
@@ -256,6 +255,9 @@ def _read_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
     """The tensors of tokenizer, model and optimiser; empty where there are none."""
     found: dict[str, dict[str, Tensor]] = {"tokenizer": {}, "model": {}, "optimizer": {}}
     if (path / SHARDS).is_dir():
+        # Takes a second to import, which those who read no shards need not wait for.
+        from world_model.shards import read_shards
+
         for key, tensor in read_shards(path / SHARDS).items():
             part, name = key.split(".", 1)
             found[part][name] = tensor
