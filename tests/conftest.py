@@ -37,7 +37,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 # These compile the same Numba kernels, for minutes where none are on disk yet.
-COMPILING = ("agents/games", "agents/search_agent", "agents/solving", "planning", "parity/test_search.py")
+COMPILING = (
+    "agents/games",
+    "agents/search_agent",
+    "agents/solving",
+    "house/test_published_faults.py",
+    "parity/test_search.py",
+    "planning",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
