@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m agents.demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # The tests that take longest: a restart by torchrun, and recorded tree searches.
 slow: $(VENV)/.installed

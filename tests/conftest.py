@@ -36,24 +36,5 @@ install_import_hook(TYPED_MODULES, "beartype.beartype")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-# These compile the same Numba kernels, for minutes where none are on disk yet.
-COMPILING = (
-    "agents/games",
-    "agents/search_agent",
-    "agents/solving",
-    "house/test_published_faults.py",
-    "parity/test_search.py",
-    "planning",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what compiles in one of the processes that `--dist loadgroup` deals tests to."""
-    folder = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(folder).as_posix().startswith(COMPILING):
-            item.add_marker(pytest.mark.xdist_group("compiling"))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--recordings", default=None, help="folder with recorded outputs to check against")
