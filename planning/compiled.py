@@ -34,12 +34,31 @@ def parallel_kernel(function: Any) -> Any:
 
 def network_kernel(function: Any) -> Any:
     """Compile arithmetic that may multiply and add in one rounding."""
-    return _stored(function, _nrt=False, fastmath={"contract", "reassoc", "nsz"})
+    return _stored(function, _nrt=False, fastmath=_ONE_ROUNDING)
 
 
 def part(function: Any) -> Any:
     """Compile what kernels are put together from: inlined, as a call passes an array as seven words."""
-    return numba.njit(inline="always")(function) if HAS_NUMBA else function
+    return _inlined(function)
+
+
+def network_part(function: Any) -> Any:
+    """Compile what network kernels are put together from."""
+    return _inlined(function, fastmath=_ONE_ROUNDING)
+
+
+_ONE_ROUNDING = {"contract", "reassoc", "nsz"}
+
+
+def _inlined(function: Any, **options: Any) -> Any:
+    """Compile a function that only kernels call, and let LLVM inline it.
+
+    Numba can inline, too, and then finds the types of whole kernels at once, which takes four times as long.
+    """
+    if not HAS_NUMBA:
+        return function
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(error_model="numpy", forceinline=True, _nrt=False, **options)(function)
 
 
 def _stored(function: Any, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from planning.compiled import HAS_NUMBA, kernel, network_kernel, part
+from planning.compiled import HAS_NUMBA, kernel, network_kernel, network_part
 from planning.model import Evaluation, PlanningError
 
 LARGEST_FUSED_BATCH = 2
@@ -247,7 +247,7 @@ rectify = _rectify if HAS_NUMBA else rectify_plainly
 split_head = _split_head if HAS_NUMBA else split_head_plainly
 
 
-@part
+@network_part
 def add_product(vector, matrix, bias, places, out):
     """Out = vector @ matrix + bias, four inputs at a time and without those that are 0."""
     for column in range(matrix.shape[1]):

@@ -92,18 +92,25 @@ def test_imagination_beyond_the_segment_is_refused_before_training(source, store
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-@pytest.mark.parametrize("rank", [0, 2])
-def test_resuming_with_imagination_is_exact_with_and_without_adapters(source, store, tmp_path, stop, rank):
-    if rank:
+@pytest.fixture(scope="module", params=[0, 2], ids="rank {}".format)
+def adapted(source, store, tmp_path_factory, request) -> tuple[Path, tuple[str, str]]:
+    """A run that nothing disturbed, without adapters and with them, and its options."""
+    if request.param:
         pytest.importorskip("peft", reason="the extra `lora` is not installed")
-    options = ("--lora-rank", str(rank))
-    finetune(source, store, tmp_path / "straight", *options)
+    options = ("--lora-rank", str(request.param))
+    folder = tmp_path_factory.mktemp("adapted") / "straight"
+    finetune(source, store, folder, *options)
+    return folder, options
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resuming_with_imagination_is_exact_with_and_without_adapters(source, store, adapted, tmp_path, stop):
+    straight, options = adapted
     finetune(source, store, tmp_path / "broken", *options, "--max-steps", str(stop))
     resume(tmp_path / "broken")
-    assert trace(tmp_path / "broken") == trace(tmp_path / "straight")
-    assert_same_weights(tmp_path / "broken", tmp_path / "straight")
-    last = [load_checkpoint(tmp_path / name).optimizer for name in ("broken", "straight")]
+    assert trace(tmp_path / "broken") == trace(straight)
+    assert_same_weights(tmp_path / "broken", straight)
+    last = [load_checkpoint(folder).optimizer for folder in (tmp_path / "broken", straight)]
     assert last[0].keys() == last[1].keys()
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
 

@@ -33,6 +33,14 @@ def store(tmp_path_factory) -> Path:
     return write_small_store(tmp_path_factory.mktemp("data") / "two_games.h5")
 
 
+@pytest.fixture(scope="module")
+def straight(store, tmp_path_factory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    run(store, folder)
+    return folder
+
+
 def run(store: Path, folder: Path, *more: str):
     return train(parse_command_line(["--data", str(store), "--run", str(folder), *SHORT, *more]))
 
@@ -55,38 +63,33 @@ def assert_same_weights(first: Path, second: Path) -> None:
             assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
-def test_a_run_leaves_checkpoints_trace_board_and_pictures(store, tmp_path):
-    state = run(store, tmp_path / "run")
-    assert state.step == 10
-    assert [path.name for path in list_checkpoints(tmp_path / "run")] == [
-        checkpoint_name(s) for s in (6, 8, 10)
-    ]
-    steps = [line["step"] for line in trace(tmp_path / "run") if "held_out" not in line]
+def test_a_run_leaves_checkpoints_trace_board_and_pictures(straight):
+    assert load_checkpoint(straight).step == 10
+    assert [path.name for path in list_checkpoints(straight)] == [checkpoint_name(s) for s in (6, 8, 10)]
+    steps = [line["step"] for line in trace(straight) if "held_out" not in line]
     assert steps == list(range(10))
-    held_out = [line for line in trace(tmp_path / "run") if "held_out" in line]
+    held_out = [line for line in trace(straight) if "held_out" in line]
     assert {line["phase"] for line in held_out} == {"tokenizer", "world", "joint"}
     # From the first step of each phase on, and what acts tells the best checkpoint.
     assert {0, 3, 6} <= {line["step"] for line in held_out}
-    last = json.loads((list_checkpoints(tmp_path / "run")[-1] / "config.json").read_text())
+    last = json.loads((list_checkpoints(straight)[-1] / "config.json").read_text())
     assert last["held_out_loss"] == held_out[-1]["held_out"]["loss/penalty"]
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
-    assert (tmp_path / "run" / "images" / "tokenizer_reconstruction.png").exists()
+    assert list((straight / "tensorboard").iterdir())
+    assert (straight / "images" / "tokenizer_reconstruction.png").exists()
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 7])
-def test_resuming_repeats_the_undisturbed_run_to_the_last_bit(store, tmp_path, stop):
-    run(store, tmp_path / "straight")
+def test_resuming_repeats_the_undisturbed_run_to_the_last_bit(store, straight, tmp_path, stop):
     assert run(store, tmp_path / "broken", "--max-steps", str(stop)).step == stop
     resume(tmp_path / "broken")
-    assert trace(tmp_path / "broken") == trace(tmp_path / "straight")
-    assert_same_weights(tmp_path / "broken", tmp_path / "straight")
+    assert trace(tmp_path / "broken") == trace(straight)
+    assert_same_weights(tmp_path / "broken", straight)
 
 
-def test_only_the_joint_phase_learns_from_the_best_episodes_alone(store, tmp_path):
-    run(store, tmp_path / "all")
+def test_only_the_joint_phase_learns_from_the_best_episodes_alone(store, straight, tmp_path):
     run(store, tmp_path / "best", "--best-share", "0.1")
 
-    everything, best = trace(tmp_path / "all"), trace(tmp_path / "best")
+    everything, best = trace(straight), trace(tmp_path / "best")
     unlike = {first["phase"] for first, second in zip(everything, best, strict=True) if first != second}
     assert unlike == {"joint"}
 
@@ -96,14 +99,12 @@ def test_a_share_of_nothing_is_refused(store, tmp_path):
         run(store, tmp_path / "run", "--best-share", "0.0")
 
 
-def test_worker_processes_change_nothing(store, tmp_path):
-    run(store, tmp_path / "none")
+def test_worker_processes_change_nothing(store, straight, tmp_path):
     run(store, tmp_path / "two", "--loader-workers", "2")
-    assert trace(tmp_path / "two") == trace(tmp_path / "none")
+    assert trace(tmp_path / "two") == trace(straight)
 
 
-def test_a_kill_at_a_random_moment_costs_nothing(store, tmp_path):
-    run(store, tmp_path / "straight")
+def test_a_kill_at_a_random_moment_costs_nothing(store, straight, tmp_path):
     command = [sys.executable, "train.py", "--data", str(store), "--run", str(tmp_path / "killed"), *SHORT]
     process = subprocess.Popen(
         command,
@@ -120,19 +121,18 @@ def test_a_kill_at_a_random_moment_costs_nothing(store, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     resume(tmp_path / "killed")
-    assert trace(tmp_path / "killed") == trace(tmp_path / "straight")
-    assert_same_weights(tmp_path / "killed", tmp_path / "straight")
+    assert trace(tmp_path / "killed") == trace(straight)
+    assert_same_weights(tmp_path / "killed", straight)
 
 
-def test_a_clock_that_jumps_back_changes_nothing(store, tmp_path, monkeypatch):
-    run(store, tmp_path / "straight")
+def test_a_clock_that_jumps_back_changes_nothing(store, straight, tmp_path, monkeypatch):
     run(store, tmp_path / "broken", "--max-steps", "7")
     for age, path in enumerate(list_checkpoints(tmp_path / "broken")):
         for file in (path, *path.iterdir()):
             os.utime(file, (2e9 - age, 2e9 - age))  # the newest seems the oldest, and all are of the future
     monkeypatch.setattr(time, "time", lambda: 1e9)
     resume(tmp_path / "broken")
-    assert trace(tmp_path / "broken") == trace(tmp_path / "straight")
+    assert trace(tmp_path / "broken") == trace(straight)
     kept = [path.name for path in list_checkpoints(tmp_path / "broken")]
     assert kept == [checkpoint_name(step) for step in (7, 8, 10)]
 
@@ -161,18 +161,16 @@ def test_every_size_has_a_recipe_of_its_own_name(size, tmp_path):
     assert config == replace(RECIPES[size], data=(Path("a.h5"),), run=tmp_path)
 
 
-def test_an_existing_run_is_not_overwritten(store, tmp_path):
-    run(store, tmp_path / "run", "--max-steps", "2")
-    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    with pytest.raises(UserError, match="already holds step_00000002; add --resume"):
-        run(store, tmp_path / "run")
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+def test_an_existing_run_is_not_overwritten(store, straight):
+    before = (straight / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="already holds step_00000010; add --resume"):
+        run(store, straight)
+    assert (straight / "metrics.jsonl").read_bytes() == before
 
 
-def test_resume_refuses_another_configuration(store, tmp_path):
-    run(store, tmp_path / "run", "--max-steps", "2")
+def test_resume_refuses_another_configuration(straight):
     with pytest.raises(UserError, match=r"--batch-size 64 contradicts .* which has 2"):
-        resume(tmp_path / "run", "--batch-size", "64")
+        resume(straight, "--batch-size", "64")
 
 
 def test_nothing_to_resume_or_to_start_from(store, tmp_path):
@@ -184,9 +182,8 @@ def test_nothing_to_resume_or_to_start_from(store, tmp_path):
         run(store, tmp_path / "x", "--games", "Freeway")
 
 
-def test_longer_context_than_the_checkpoint_is_refused(store, tmp_path):
-    run(store, tmp_path / "first")
-    arguments = ["--from", str(tmp_path / "first"), "--data", str(store), "--run", str(tmp_path / "second")]
+def test_longer_context_than_the_checkpoint_is_refused(store, straight, tmp_path):
+    arguments = ["--from", str(straight), "--data", str(store), "--run", str(tmp_path / "second")]
     with pytest.raises(UserError, match=r"takes 3 frames, not 8; lower --context-frames"):
         train(parse_command_line([*arguments, "--context-frames", "8"]))
 

@@ -16,8 +16,21 @@ from planning.compiled import forget_if_changed
 
 
 def part(function: Any) -> Any:
-    """Compile what kernels are put together from."""
-    return numba.njit(error_model="numpy")(function)
+    """Compile what kernels are put together from, once for all values that its arguments have.
+
+    Python cannot call it: the wrapper that takes a book of thirty fields apart would cost as much to
+    compile as what is in it.
+    """
+    dispatcher = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    for_types = dispatcher.get_call_template
+
+    def for_types_alone(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        # Numba compiles a function anew, with all that it calls, for each constant that it is called with.
+        types = tuple(numba.types.unliteral(argument) for argument in args)
+        return for_types(types, {name: numba.types.unliteral(argument) for name, argument in kws.items()})
+
+    dispatcher.get_call_template = for_types_alone
+    return dispatcher
 
 
 def kernel(function: Any) -> Any:
