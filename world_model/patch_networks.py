@@ -105,12 +105,23 @@ def patch_blur(deviation: float) -> Float[Tensor, "P P"]:
     return torch.kron(along, along)
 
 
-def distinct_rows(rows: Float[Tensor, "N P"]) -> tuple[Float[Tensor, "M P"], Int[Tensor, " M"]]:
-    """The different rows, and how many there are of each."""
+def distinct_rows(
+    rows: Float[Tensor, "N P"], times: Int[Tensor, " N"] | None = None
+) -> tuple[Float[Tensor, "M P"], Int[Tensor, " M"]]:
+    """The different rows, and how many there are of each.
+
+    Args:
+        rows: the rows.
+        times: how many each stands for; 1 if not given.
+    """
     # NumPy sorts rows as strings of bytes, many times faster than torch.unique compares them.
     as_bytes = np.ascontiguousarray(rows.cpu().numpy()).view(f"V{4 * rows.shape[1]}").ravel()
-    _, first, frequency = np.unique(as_bytes, return_index=True, return_counts=True)
-    return rows[torch.from_numpy(first).to(rows.device)], torch.from_numpy(frequency).to(rows.device)
+    _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+    frequency = torch.zeros(len(first), dtype=torch.long)
+    frequency.index_add_(
+        0, torch.from_numpy(place), torch.ones(len(rows), dtype=torch.long) if times is None else times.cpu()
+    )
+    return rows[torch.from_numpy(first).to(rows.device)], frequency.to(rows.device)
 
 
 def spread_rows(

@@ -41,6 +41,8 @@ SMALL_PIXELS = 8
 """Pixels that a small thing in a patch has at most."""
 FAR = 0.25
 """Share of a small thing's contrast, squared, from which on a patch is far from a code of a dictionary."""
+FRAMES_AT_ONCE = 1024
+"""Frames whose patches are looked at together, to start a dictionary."""
 MOST_PATCHES = 65_536
 """Different patches that the codes of a dictionary are chosen from at most, the commonest ones."""
 
@@ -149,12 +151,12 @@ class Tokenizer(nn.Module):
         """
         if not isinstance(self.quantizer, VectorQuantizer) or self.config.network != "dictionary":
             raise ValueError("only a tokenizer of network 'dictionary' starts from patches")
-        background = self.background_of(task_id)
-        seen = to_signed(frames)
-        if background is not None:
-            seen = seen - to_signed(background)
-        drawn = rearrange(split_patches(seen), "B P h w -> (B h w) P")
-        patches, frequency = distinct_rows(drawn[(drawn != 0).any(dim=1)])
+        # As floats, all frames at once would take gigabytes.
+        parts = zip(frames.split(FRAMES_AT_ONCE), task_id.split(FRAMES_AT_ONCE), strict=True)
+        found = [distinct_rows(self._drawn_patches(*part)) for part in parts]
+        patches, frequency = distinct_rows(
+            torch.cat([rows for rows, _ in found]), torch.cat([times for _, times in found])
+        )
         commonest = frequency.argsort(descending=True, stable=True)[:MOST_PATCHES]
         # The blank patch comes first: it is nearly all of a frame.
         patches = functional.pad(patches[commonest], (0, 0, 1, 0))
@@ -171,6 +173,16 @@ class Tokenizer(nn.Module):
             far = FAR * float((weights[small] * contrast).sum() / weights[small].sum())
         chosen = spread_rows(compared, weights, self.quantizer.vocab_size, far=far)
         self.quantizer.codebook.weight[: len(chosen)] = patches[chosen]
+
+    def _drawn_patches(
+        self, frames: UInt8[Tensor, "B 84 84"], task_id: Int[Tensor, "B"]
+    ) -> Float[Tensor, "N P"]:
+        """All patches that differ from the background, less the background."""
+        background, seen = self.background_of(task_id), to_signed(frames)
+        if background is not None:
+            seen = seen - to_signed(background)
+        patches = rearrange(split_patches(seen), "B P h w -> (B h w) P")
+        return patches[(patches != 0).any(dim=1)]
 
     def forward(
         self,

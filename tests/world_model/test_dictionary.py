@@ -60,6 +60,14 @@ def test_distinct_rows_are_counted():
     assert counted == {(1.0, 2.0): 1, (3.0, 4.0): 3, (5.0, 6.0): 2}
 
 
+def test_rows_counted_in_parts_are_counted_together():
+    rows = torch.randint(0, 3, (200, 2), generator=torch.Generator().manual_seed(0)).float()
+    parts = [distinct_rows(part) for part in rows.split(70)]
+    together = distinct_rows(torch.cat([part for part, _ in parts]), torch.cat([times for _, times in parts]))
+    for ours, theirs in zip(together, distinct_rows(rows), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_rows_that_stand_for_all_are_chosen_first():
     groups = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [90.0, 90.0]])
     rows = torch.cat([group + torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]]) for group in groups])
