@@ -15,8 +15,9 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(BIN)/python -m agents.demo
 
+# File by file, so that what the tests of a file share is made by one process alone.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # The tests that take longest: a restart by torchrun, and recorded tree searches.
 slow: $(VENV)/.installed
