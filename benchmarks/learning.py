@@ -282,11 +282,11 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
     players = players_of(game)
     greedy = players["greedy"]
     # What --only left untrained does not play.
-    if (folder / "run").exists():
+    if list_checkpoints(folder / "run"):
         best = _best(folder / "run")
         for name, player in reversed(players.items()):
             yield evaluation(name, best, player, rollout)
-    if (folder / "apart").exists():
+    if list_checkpoints(folder / "apart"):
         yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
     few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
     for path in list_checkpoints(folder / "run"):

@@ -109,7 +109,7 @@ class FeatureExtractor:
         self._tree = tree
         self._advice = advice or advise(tree.game.program, tree.game.clock_lambda)
         hardware = tree.game.program.hardware
-        self._time = hardware.fast_capacity / hardware.bw_dma * 1e9
+        self._time = max(hardware.fast_capacity, 1) / hardware.bw_dma * 1e9
         self._static = _static_features(tree, self._time, self._advice)
 
     def __call__(self, node: Int[np.ndarray, "M"]) -> Features:
