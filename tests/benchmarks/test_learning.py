@@ -103,9 +103,11 @@ def fail() -> None:
     raise UserError("the disk is full")
 
 
-def test_baselines_alone_play_and_are_reported_without_our_agent(tmp_path):
+@pytest.mark.parametrize("begun", [False, True], ids=["not begun", "no checkpoint yet"])
+def test_baselines_alone_play_and_are_reported_without_our_agent(tmp_path, begun):
     folder = finished_folder(tmp_path / "seed_0", {"clone": [4.0, 6.0]})
-    shutil.rmtree(folder / "run")
+    if not begun:
+        shutil.rmtree(folder / "run")
     (folder / "trained.json").unlink()
     names = [s.name for s in playing(LearningConfig("Pong"), find_learning_game("Pong"), folder, 0)]
     assert "play clone" in names
