@@ -21,6 +21,8 @@ except ImportError:
 
 HAS_NUMBA = numba is not None
 
+_ONE_ROUNDING = {"contract", "reassoc", "nsz"}
+
 
 def kernel(function: Any) -> Any:
     """Compile what Python calls; without reference counts on views, which cost more than the arithmetic."""
@@ -45,9 +47,6 @@ def part(function: Any) -> Any:
 def network_part(function: Any) -> Any:
     """Compile what network kernels are put together from."""
     return _inlined(function, fastmath=_ONE_ROUNDING)
-
-
-_ONE_ROUNDING = {"contract", "reassoc", "nsz"}
 
 
 def _inlined(function: Any, **options: Any) -> Any:
