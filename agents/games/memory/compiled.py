@@ -21,7 +21,8 @@ def part(function: Any) -> Any:
     Python cannot call it: the wrapper that takes a book of thirty fields apart would cost as much to
     compile as what is in it.
     """
-    dispatcher = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    unwrapped: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher: Any = numba.njit(error_model="numpy", **unwrapped)(function)
     for_types = dispatcher.get_call_template
 
     def for_types_alone(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
