@@ -21,6 +21,9 @@ except ImportError:
 
 HAS_NUMBA = numba is not None
 
+CALLED_BY_KERNELS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Numba's options for functions that only kernels call: a wrapper that takes many arguments apart costs as
+much to compile as what is in it."""
 _ONE_ROUNDING = {"contract", "reassoc", "nsz"}
 
 
@@ -56,7 +59,7 @@ def _inlined(function: Any, **options: Any) -> Any:
     """
     if not HAS_NUMBA:
         return function
-    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options |= CALLED_BY_KERNELS
     return numba.njit(error_model="numpy", forceinline=True, _nrt=False, **options)(function)
 
 

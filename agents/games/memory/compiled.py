@@ -12,17 +12,12 @@ from typing import Any
 
 import numba
 
-from planning.compiled import forget_if_changed
+from planning.compiled import CALLED_BY_KERNELS, forget_if_changed
 
 
 def part(function: Any) -> Any:
-    """Compile what kernels are put together from, once for all values that its arguments have.
-
-    Python cannot call it: the wrapper that takes a book of thirty fields apart would cost as much to
-    compile as what is in it.
-    """
-    unwrapped: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher: Any = numba.njit(error_model="numpy", **unwrapped)(function)
+    """Compile what kernels are put together from, once for all values that its arguments have."""
+    dispatcher: Any = numba.njit(error_model="numpy", **CALLED_BY_KERNELS)(function)
     for_types = dispatcher.get_call_template
 
     def for_types_alone(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
