@@ -7,6 +7,7 @@ progress bar shows.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -235,6 +236,14 @@ def _start(make: Callable[[], Worker[Any, Any]], stop: Event, counts: Synchroniz
     global _process
     end_with_parent()
     _process = _Process(make, stop, counts)
+    # What a worker holds goes before the interpreter does: extension modules, such as the emulator's, call
+    # it leaked otherwise, and say so on the terminal.
+    atexit.register(_forget)
+
+
+def _forget() -> None:
+    global _process
+    _process = None
 
 
 def _do(task: Any) -> tuple[Any, Tally]:
