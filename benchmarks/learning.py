@@ -238,14 +238,13 @@ def tiny_of_width(width: int) -> WorldActionConfig:
 
 
 def train_ours(asked: TrainConfig, done: Path) -> None:
-    """Train our agent, or go on with it, and note what it took."""
+    """Train our agent, or go on with it, and note what that took."""
     started = time.process_time()
-    resumed = (
-        parse_command_line(["--run", str(asked.run), "--resume"]) if list_checkpoints(asked.run) else asked
-    )
-    train(resumed)
+    resumed = bool(list_checkpoints(asked.run))
+    train(parse_command_line(["--run", str(asked.run), "--resume"]) if resumed else asked)
+    spent = {"cpu_minutes": (time.process_time() - started) / 60, "resumed": resumed}
     with replace_file(done) as temporary:
-        temporary.write_text(json.dumps({"cpu_minutes": (time.process_time() - started) / 60}))
+        temporary.write_text(json.dumps(spent))
 
 
 def baselines_of(game: LearningGame) -> list[Baseline]:

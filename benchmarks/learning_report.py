@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from agents.metrics import Estimate, summarise, summarise_difference
 from agents.report import format_estimate, text_table
@@ -39,15 +40,14 @@ def report(game: str, folders: Sequence[Path], picture: Path) -> str:
         for name, s in scores.items()
     ]
     stores = [EpisodeStore(folder / "play.h5") for folder in folders]
-    trained = [folder / "trained.json" for folder in folders]
-    spent = [json.loads(path.read_text())["cpu_minutes"] for path in trained if path.exists()]
+    spent = [_spent(folder) for folder in folders if (folder / "trained.json").exists()]
     lines = [
         text_table([f"score in {game}", "mean [95% interval]", "of each seed"], rows),
         "",
         text_table(["difference", "mean [95% interval]"], differences(scores)),
         "",
         f"data: {', '.join(f'{store.num_steps} steps, content {store.content_id[:12]}' for store in stores)}",
-        f"CPU minutes of our training: {', '.join(f'{minutes:.1f}' for minutes in spent) or 'not trained'}",
+        f"CPU minutes of our training: {', '.join(spent) or 'not trained'}",
         f"written: {picture}",
     ]
     return "\n".join(lines)
@@ -85,19 +85,27 @@ def draw(game: str, folders: Sequence[Path], scores: dict[str, np.ndarray], pict
     """Losses, the learning curve, and the scores of all players."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     panels = list(figure.subplots(2, 2).flat)
+    measured = {folder: _minutes_a_step(folder) for folder in folders}
+    time = "CPU minutes" if all(measured.values()) else "step"
+    paces = measured if all(measured.values()) else dict.fromkeys(folders, 1.0)
     for axes, (key, label) in zip(panels, LOSSES.items(), strict=False):
-        for folder in folders:
-            _draw_losses(axes, folder, key)
-        axes.set(xlabel="step", ylabel=f"{label}, nats", title=f"{label}: trained (thin) and held out")
+        for folder, pace in paces.items():
+            _draw_losses(axes, folder, key, pace)
+        axes.set(xlabel=time, ylabel=f"{label}, nats", title=f"{label}: trained (thin) and held out")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
     curve, bars = panels[2:]
-    for folder in folders:
+    for folder, pace in paces.items():
         steps, means = learning_curve(folder)
-        curve.plot(steps, means, "o-", label=folder.name)
-        if not steps:
-            curve.text(0.5, 0.8, "the curve was not played", ha="center", transform=curve.transAxes)
-    curve.axhline(scores["the data"].mean(), color="gray", linestyle=":", label="the data")
-    curve.set(xlabel="step", ylabel="mean score, greedy", title="Learning curve")
-    curve.legend(frameon=False)
+        curve.plot(pace * np.array(steps), means, "o-", label=folder.name)
+    if any(learning_curve(folder)[0] for folder in folders):
+        curve.axhline(scores["the data"].mean(), color="gray", linestyle=":", label="the data")
+        curve.set(xlabel=time, ylabel="mean score, greedy", title="Learning curve")
+        curve.legend(frameon=False)
+    else:
+        curve.set_axis_off()
+        curve.text(0.5, 0.5, "the learning curve was not played", ha="center", transform=curve.transAxes)
     for row, values in enumerate(scores.values()):
         estimate = summarise(values, "mean")
         bars.plot(estimate.value, row, "o", color="#1f77a8")
@@ -117,21 +125,40 @@ def learning_curve(folder: Path) -> tuple[list[int], list[float]]:
     return steps, [float(np.mean(_scores_in(path))) for path in found]
 
 
-def _draw_losses(axes: Axes, folder: Path, key: str) -> None:
-    metrics = folder / "run" / "metrics.jsonl"
-    if not metrics.exists():
+def _draw_losses(axes: Axes, folder: Path, key: str, pace: float) -> None:
+    lines = _metrics(folder)
+    if not lines:
         axes.text(0.5, 0.5, "our agent was not trained", ha="center", transform=axes.transAxes)
         return
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     trained = [(line["step"], line[key]) for line in lines if key in line]
     aside = [(line["step"], line["held_out"][key]) for line in lines if key in line.get("held_out", {})]
     if trained:
         steps, values = np.array(trained).T
         width = max(1, len(values) // 50)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        [line] = axes.plot(steps[width - 1 :], smooth, linewidth=0.8, label=folder.name)
+        [line] = axes.plot(pace * steps[width - 1 :], smooth, linewidth=0.8, label=folder.name)
         if aside:
-            axes.plot(*np.array(aside).T, linewidth=2, color=line.get_color())
+            steps, values = np.array(aside).T
+            axes.plot(pace * steps, values, linewidth=2, color=line.get_color())
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """What a training wrote for each step; nothing where there was none."""
+    path = folder / "run" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _minutes_a_step(folder: Path) -> float | None:
+    """CPU minutes that a step took on average; None where no training was timed from its first step."""
+    lines, path = _metrics(folder), folder / "trained.json"
+    spent: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"resumed": True}
+    return None if spent["resumed"] or not lines else spent["cpu_minutes"] / (lines[-1]["step"] + 1)
+
+
+def _spent(folder: Path) -> str:
+    """CPU minutes of our training, in words."""
+    spent = json.loads((folder / "trained.json").read_text())
+    return f"{spent['cpu_minutes']:.1f}{' since it was resumed' if spent['resumed'] else ''}"
 
 
 def _difference(first: Float[np.ndarray, "G N"], second: Float[np.ndarray, "G M"]) -> Estimate:

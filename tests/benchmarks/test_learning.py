@@ -42,7 +42,7 @@ def finished_folder(folder: Path, scores: dict[str, list[float]]) -> Path:
     (folder / "scores").mkdir(parents=True)
     (folder / "run").mkdir()
     write_small_store(folder / "play.h5", games=("Pong",))
-    (folder / "trained.json").write_text('{"cpu_minutes": 1.5}')
+    (folder / "trained.json").write_text('{"cpu_minutes": 1.5, "resumed": false}')
     lines = [{"step": step, "phase": "joint", "loss/td": 2.0 - step / 10} for step in range(10)]
     lines.append({"step": 9, "phase": "joint", "held_out": {"loss/td": 1.5}})
     (folder / "run" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
