@@ -10,7 +10,6 @@ import torch
 
 from datasets.mixture import SamplingConfig
 from datasets.sampling import SegmentSampler
-from datasets.segments import SegmentConfig
 from datasets.store import EpisodeStore
 from datasets.tokens import build_token_cache
 from world_model.checkpoint import load_checkpoint, save_checkpoint
@@ -49,13 +48,7 @@ def held_out_losses(path: Path, held_out: Path, recipe: TrainConfig) -> dict[str
     set_backgrounds(checkpoint.tokenizer, data)
     cache = build_token_cache(store, checkpoint.tokenizer, progress=False)
     sampling = SamplingConfig(batch_size=BATCH, held_out_fraction=0.0)
-    segments = SegmentConfig(
-        segment_length=recipe.context_frames,
-        stride=recipe.stride,
-        discount=recipe.loss.discount,
-        value_of=recipe.value_of,
-    )
-    sampler = SegmentSampler([store], [cache], sampling, segments, split="all")
+    sampler = SegmentSampler([store], [cache], sampling, recipe.segments(), split="all")
     outputs = [
         compute_loss(checkpoint.model, sampler.batch(step), recipe.loss, train_q=True).scalars()
         for step in range(BATCHES)

@@ -280,16 +280,16 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
 
     players = players_of(game)
     greedy = players["greedy"]
+    few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
     # What --only left untrained does not play.
-    if list_checkpoints(folder / "run"):
+    if checkpoints := list_checkpoints(folder / "run"):
         best = _best(folder / "run")
         for name, player in reversed(players.items()):
             yield evaluation(name, best, player, rollout)
+        for path in checkpoints:
+            yield evaluation(f"curve {path.name}", path, greedy, few)
     if list_checkpoints(folder / "apart"):
         yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
-    few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
-    for path in list_checkpoints(folder / "run"):
-        yield evaluation(f"curve {path.name}", path, greedy, few)
     for kind in baselines_of(game):
         out = folder / "scores" / f"{kind}.json"
         trained = baseline(config, game, folder, kind, seed)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from datasets.errors import UserError
-from datasets.segments import ValueOf
+from datasets.segments import SegmentConfig, ValueOf
 from world_model.distributed import Parallel
 from world_model.imagination import ImaginationConfig
 from world_model.losses import LossConfig
@@ -168,6 +168,16 @@ class TrainConfig:
             Phase("tokenizer", 0, world),
             Phase("world", world, joint),
             Phase("joint", joint, self.total_steps),
+        )
+
+    def segments(self) -> SegmentConfig:
+        """How segments of training are cut."""
+        return SegmentConfig(
+            segment_length=self.context_frames,
+            stride=self.stride,
+            padding=self.padding,
+            discount=self.loss.discount,
+            value_of=self.value_of,
         )
 
     def optimizer_of(self, phase: Phase) -> OptimizerConfig:

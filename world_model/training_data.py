@@ -9,7 +9,7 @@ from datasets.errors import UserError
 from datasets.games import find_game, legal_mask_table
 from datasets.mixture import SamplingConfig, select_games
 from datasets.sampling import FrameSampler, SegmentSampler
-from datasets.segments import SegmentConfig, held_out_mask
+from datasets.segments import held_out_mask
 from datasets.store import EpisodeStore
 from datasets.subset import write_first
 from datasets.tokens import build_token_cache
@@ -141,13 +141,7 @@ def make_learner(
             )
             for store in data.stores
         ]
-    segments = SegmentConfig(
-        segment_length=config.context_frames,
-        stride=config.stride,
-        padding=config.padding,
-        discount=config.loss.discount,
-        value_of=config.value_of,
-    )
+    segments = config.segments()
     train_q = phase.name == "joint"
     sampling = replace(data.sampling, best_share=config.best_share) if train_q else data.sampling
     held_out = None
