@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from agents.metrics import Estimate, summarise, summarise_difference
 from agents.report import format_estimate, text_table
@@ -93,8 +92,8 @@ def draw(game: str, folders: Sequence[Path], scores: dict[str, np.ndarray], pict
             _draw_losses(axes, folder, key, pace)
         axes.set(xlabel=time, ylabel=f"{label}, nats", title=f"{label}: trained (thin) and held out")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     curve, bars = panels[2:]
     for folder, pace in paces.items():
         steps, means = learning_curve(folder)

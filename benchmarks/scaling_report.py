@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from agents.report import text_table
 from benchmarks.scaling_fit import Loss, Point, ScalingLaw, falling, fit_law, trainings
@@ -98,6 +99,11 @@ def draw(game: str, points: Sequence[Point], laws: dict[Loss, ScalingLaw], pictu
                 axes.plot(steps, measured, "o", color=color, label=f"width {training[0].width}")
                 axes.plot(steps, law(training[0].parameters, decisions, steps), color=color, linewidth=1)
             axes.set(xscale="log", yscale="log", title=f"{LOSSES[loss]}, {decisions:,} decisions")
+            axes.xaxis.set_major_locator(LogLocator(base=2))
+            axes.xaxis.set_minor_locator(NullLocator())
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter("{x:g}")
         row[0].set_ylabel("held-out loss, nats")
     for axes in panels[-1]:
         axes.set_xlabel("steps")
