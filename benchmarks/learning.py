@@ -6,10 +6,11 @@
 For each seed it collects play by the game's scripted players, trains our agent, the Q network of a pair of
 separate networks of the same total size, a cloning and a conservative Q-learning Nature-CNN on it, and has
 all of them play whole games. `--minutes` is what collecting and learning are meant to take for a seed on
-two cores: each learner has a fifth of it on one core. Whole games come on top; in Pong, where a game
-lasts thousands of decisions, those of all planners take hours, and `--only` names the stages to run. Steps
-follow from the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages
-that are done are kept in `--out`, and the same command goes on where it was stopped.
+two cores: each learner has a fifth of it on one core. Whole games come on top: first those of all who play
+without planning, and what came of them is reported; then, where a game lasts thousands of decisions for
+hours, those of our planners, and all is reported again. `--only` names the stages to run. Steps follow from
+the minutes alone, not from the clock, so a run can be repeated; what it took is printed. Stages that are
+done are kept in `--out`, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ from agents.acting import ActingConfig
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.rollout import EpisodeResult, Player, RandomPlayer, RolloutConfig, play_episodes
 from benchmarks.learning_baselines import Baseline, BaselineConfig, BaselinePlayer, train_baseline
-from benchmarks.learning_games import EPSILON, LearningGame, find_learning_game, players_of
+from benchmarks.learning_games import (
+    EPSILON,
+    LearningGame,
+    find_learning_game,
+    greedy_players,
+    planners_of,
+)
 from benchmarks.learning_report import report
 from datasets.collect import CollectConfig, collect
 from datasets.errors import UserError, run_command
@@ -117,16 +124,21 @@ def main() -> None:
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     places = list(zip(folders, seeds, strict=True))
+    picture = config.out / f"{game.game.lower()}_{config.minutes:g}.png"
     run_stages([collecting(config, game, *place) for place in places], 1)
-    for stages in (learning, playing):
+    for stages in (learning, playing, planning):
         every = [stage for place in places for stage in stages(config, game, *place)]
         wanted = [s for s in every if not config.only or any(word in s.name for word in config.only)]
-        run_stages(wanted, config.workers)
-    print(report(game.game, folders, config.out / f"{game.game.lower()}_{config.minutes:g}.png"))
+        ran = run_stages(wanted, config.workers)
+        if stages is playing or (stages is planning and ran):
+            print(report(game.game, folders, picture), flush=True)
 
 
-def run_stages(stages: list[Stage], workers: int) -> None:
+def run_stages(stages: list[Stage], workers: int) -> int:
     """Run what is not done yet, so many at a time; what they print goes to logs beside their results.
+
+    Returns:
+        How many there were to run.
 
     Raises:
         UserError: a stage failed; the others are run to their end.
@@ -145,6 +157,7 @@ def run_stages(stages: list[Stage], workers: int) -> None:
                 failures.append(f"{stage.name}: {future.exception()}; see {_log_of(stage)}")
     if failures:
         raise UserError("; ".join(failures))
+    return len(left)
 
 
 def _run_alone(stage: Stage) -> None:
@@ -267,29 +280,16 @@ def weights_of(folder: Path, kind: Baseline) -> Path:
 
 
 def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
-    """Every player's games, those that take longest first."""
+    """The games of all who play without planning."""
+    # What --only left untrained does not play.
+    if list_checkpoints(folder / "run"):
+        for name, acting in greedy_players(game).items():
+            yield evaluation(name, _best(folder / "run"), acting, config.episodes, game, folder, seed)
+    if list_checkpoints(folder / "apart"):
+        name, greedy = "Q network apart", greedy_players(game)["greedy"]
+        yield evaluation(name, _best(folder / "apart"), greedy, config.episodes, game, folder, seed)
     rollout = RolloutConfig(episodes=config.episodes, envs=config.episodes)
     start = seed + EVALUATION_SEED
-
-    def evaluation(name: str, checkpoint: Path, acting: ActingConfig, rollout: RolloutConfig) -> Stage:
-        out = folder / "scores" / f"{name}.json"
-        asked = EvaluateConfig(
-            checkpoint, game.game, acting=acting, rollout=rollout, seed=start, out=out, device="cpu"
-        )
-        return Stage(f"play {name}", out, partial(play_ours, asked))
-
-    players = players_of(game)
-    greedy = players["greedy"]
-    few = RolloutConfig(episodes=config.curve_episodes, envs=config.curve_episodes)
-    # What --only left untrained does not play.
-    if checkpoints := list_checkpoints(folder / "run"):
-        best = _best(folder / "run")
-        for name, player in reversed(players.items()):
-            yield evaluation(name, best, player, rollout)
-        for path in checkpoints:
-            yield evaluation(f"curve {path.name}", path, greedy, few)
-    if list_checkpoints(folder / "apart"):
-        yield evaluation("Q network apart", _best(folder / "apart"), greedy, rollout)
     for kind in baselines_of(game):
         out = folder / "scores" / f"{kind}.json"
         trained = baseline(config, game, folder, kind, seed)
@@ -300,6 +300,39 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
         )
     out = folder / "scores" / "random.json"
     yield Stage("play random", out, partial(play_randomly, game.game, rollout, start, out))
+
+
+def planning(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
+    """The games of our learning curve, and of our planners, first those that take longest."""
+    greedy = greedy_players(game)["greedy"]
+    checkpoints = list_checkpoints(folder / "run")
+    for path in checkpoints:
+        yield evaluation(f"curve {path.name}", path, greedy, config.curve_episodes, game, folder, seed)
+    for name, acting in reversed(planners_of(game).items()) if checkpoints else ():
+        yield evaluation(name, _best(folder / "run"), acting, config.episodes, game, folder, seed)
+
+
+def evaluation(
+    name: str,
+    checkpoint: Path,
+    acting: ActingConfig,
+    episodes: int,
+    game: LearningGame,
+    folder: Path,
+    seed: int,
+) -> Stage:
+    """Games that our agent plays from a checkpoint."""
+    out = folder / "scores" / f"{name}.json"
+    asked = EvaluateConfig(
+        checkpoint,
+        game.game,
+        acting=acting,
+        rollout=RolloutConfig(episodes=episodes, envs=episodes),
+        seed=seed + EVALUATION_SEED,
+        out=out,
+        device="cpu",
+    )
+    return Stage(f"play {name}", out, partial(play_ours, asked))
 
 
 def _best(run: Path) -> Path:

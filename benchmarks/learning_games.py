@@ -84,19 +84,25 @@ LEARNING_GAMES: dict[str, LearningGame] = {
 """The games of the benchmark."""
 
 
-def players_of(game: LearningGame) -> dict[str, ActingConfig]:
-    """Ways in which our agent acts in a game: greedily with all frames that it reads, and planning."""
-    frames, actions = game.recipe.context_frames, len(find_game(game.game).legal_actions)
-    ours = ActingConfig(context_frames=frames, epsilon=EPSILON)
-    greedy = replace(ours, planner="greedy")
+def greedy_players(game: LearningGame) -> dict[str, ActingConfig]:
+    """Ways in which our agent acts in a game without planning."""
+    greedy = ActingConfig(planner="greedy", context_frames=game.recipe.context_frames, epsilon=EPSILON)
+    return {
+        "greedy": greedy,
+        # Two imagined frames leave the beams that look two steps ahead so many real ones.
+        "greedy, planner's context": replace(greedy, context_frames=greedy.context_frames - 2),
+    }
+
+
+def planners_of(game: LearningGame) -> dict[str, ActingConfig]:
+    """Ways in which it plans there."""
+    ours = ActingConfig(context_frames=game.recipe.context_frames, epsilon=EPSILON)
+    actions = len(find_game(game.game).legal_actions)
 
     def beam(width: int, horizon: int, decay: float) -> ActingConfig:
         return replace(ours, beam_width=min(width, actions), horizon=horizon, trace_decay=decay)
 
     return {
-        "greedy": greedy,
-        # Two imagined frames leave the beams that look two steps ahead so many real ones.
-        "greedy, planner's context": replace(greedy, context_frames=frames - 2),
         "beam, every action, decay 0.3": beam(actions, 1, 0.3),
         "beam, every action, decay 0.5": beam(actions, 1, 0.5),
         "beam 2x2": beam(2, 2, 1.0),

@@ -20,12 +20,13 @@ from benchmarks.learning import (
     Stage,
     apart,
     network_apart,
+    planning,
     playing,
     run_stages,
     training,
     write_scores,
 )
-from benchmarks.learning_games import LEARNING_GAMES, find_learning_game, players_of
+from benchmarks.learning_games import LEARNING_GAMES, find_learning_game, greedy_players, planners_of
 from benchmarks.learning_report import differences, read_scores, report
 from datasets.behaviour_mixtures import parse_mixture
 from datasets.errors import UserError
@@ -95,6 +96,21 @@ def test_a_report_compares_all_players(tmp_path):
     assert "CPU minutes of our training: 1.5, 1.5" in text
 
 
+def test_planners_play_after_all_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.learning.list_checkpoints", lambda run: [run / "step_00000010"])
+    monkeypatch.setattr("benchmarks.learning.best_checkpoint", lambda run: run / "step_00000010")
+    game = find_learning_game("Pong")
+    first, later = (
+        [stage.name for stage in stages(LearningConfig("Pong"), game, tmp_path, 0)]
+        for stages in (playing, planning)
+    )
+    assert {"play greedy", "play clone", "play conservative", "play random", "play Q network apart"} < {
+        *first
+    }
+    assert {"play tree search", "play beam 2x2", "play curve step_00000010"} < {*later}
+    assert not {*first} & {*later}
+
+
 def leave(path: Path) -> None:
     path.write_text("done")
 
@@ -146,7 +162,8 @@ def test_recipes_name_behaviours_that_exist_and_settings_that_can_act():
     for name, game in LEARNING_GAMES.items():
         parse_mixture(game.behaviour, find_game(name))
         assert game.data_steps(1) == game.data_steps(10) < game.data_steps(30) == game.data_steps(600)
-        assert all(acting.steps_ahead < game.recipe.context_frames for acting in players_of(game).values())
+        players = [*greedy_players(game).values(), *planners_of(game).values()]
+        assert all(acting.steps_ahead < game.recipe.context_frames for acting in players)
     with pytest.raises(UserError, match="no recipe for Tennis; name one of Freeway"):
         find_learning_game("Tennis")
 
