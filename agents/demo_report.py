@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from agents.demo_games import DemoGame
 from agents.metrics import Estimate, summarise, summarise_difference
 from agents.report import Report, chart_estimates, format_estimate, text_table
+from world_model.run_log import loss_curves, read_metrics
 
 CURVE_WINDOW = 50
 """Training losses of single batches hide their course; curves show means of so many steps."""
@@ -169,15 +169,13 @@ _PICTURES = {
 
 def _learning_curves(run: Path) -> Figure:
     """Training and held-out losses over the steps of the world-action model."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["phase"] != "tokenizer"]
+    lines = [line for line in read_metrics(run) if line["phase"] != "tokenizer"]
     panels = {"loss/observation": "next token, nats", "loss/td": "Q target, nats"}
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        trained = _window_means([(line["step"], line[name]) for line in lines if name in line])
-        aside = [(line["step"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
+        trained, aside = loss_curves(lines, name)
         for points, style, legend in (
-            (trained, {}, f"training, means of {CURVE_WINDOW} steps"),
+            (_window_means(trained), {}, f"training, means of {CURVE_WINDOW} steps"),
             (aside, {"marker": "o"}, "held out"),
         ):
             if len(points):

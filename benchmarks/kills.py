@@ -13,7 +13,6 @@ tokenizer turns into other tokens within some tens of steps.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -28,6 +27,7 @@ import tyro
 
 from datasets.collect import CollectConfig, collect
 from world_model.checkpoint import list_checkpoints
+from world_model.run_log import read_metrics
 
 OPTIONS = (
     "--tokenizer-steps 60 --world-steps 60 --joint-steps 80 --batch-size 4 --tokenizer-batch 8 "
@@ -117,8 +117,7 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> Non
 
 def losses(run: Path) -> dict[int, float]:
     """The loss of each step."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line["loss"] for line in read_metrics(run) if "loss" in line}
 
 
 def children(parent: int) -> list[int]:

@@ -283,8 +283,9 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
     """The games of all who play without planning."""
     # What --only left untrained does not play.
     if list_checkpoints(folder / "run"):
+        best = _best(folder / "run")
         for name, acting in greedy_players(game).items():
-            yield evaluation(name, _best(folder / "run"), acting, config.episodes, game, folder, seed)
+            yield evaluation(name, best, acting, config.episodes, game, folder, seed)
     if list_checkpoints(folder / "apart"):
         name, greedy = "Q network apart", greedy_players(game)["greedy"]
         yield evaluation(name, _best(folder / "apart"), greedy, config.episodes, game, folder, seed)
@@ -304,12 +305,14 @@ def playing(config: LearningConfig, game: LearningGame, folder: Path, seed: int)
 
 def planning(config: LearningConfig, game: LearningGame, folder: Path, seed: int) -> Iterator[Stage]:
     """The games of our learning curve, and of our planners, first those that take longest."""
-    greedy = greedy_players(game)["greedy"]
     checkpoints = list_checkpoints(folder / "run")
+    if not checkpoints:
+        return
+    greedy, best = greedy_players(game)["greedy"], _best(folder / "run")
     for path in checkpoints:
         yield evaluation(f"curve {path.name}", path, greedy, config.curve_episodes, game, folder, seed)
-    for name, acting in reversed(planners_of(game).items()) if checkpoints else ():
-        yield evaluation(name, _best(folder / "run"), acting, config.episodes, game, folder, seed)
+    for name, acting in reversed(planners_of(game).items()):
+        yield evaluation(name, best, acting, config.episodes, game, folder, seed)
 
 
 def evaluation(

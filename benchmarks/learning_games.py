@@ -95,7 +95,7 @@ def greedy_players(game: LearningGame) -> dict[str, ActingConfig]:
 
 
 def planners_of(game: LearningGame) -> dict[str, ActingConfig]:
-    """Ways in which it plans there."""
+    """Ways in which our agent plans in a game."""
     ours = ActingConfig(context_frames=game.recipe.context_frames, epsilon=EPSILON)
     actions = len(find_game(game.game).legal_actions)
 

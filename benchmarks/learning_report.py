@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from agents.metrics import Estimate, summarise, summarise_difference
 from agents.report import format_estimate, text_table
 from datasets.files import replace_file
 from datasets.store import EpisodeStore
+from world_model.run_log import loss_curves, read_metrics
 
 LOSSES = {"loss/td": "Q head", "loss/observation": "next token"}
 """Losses drawn, in nats."""
@@ -39,7 +41,11 @@ def report(game: str, folders: Sequence[Path], picture: Path) -> str:
         for name, s in scores.items()
     ]
     stores = [EpisodeStore(folder / "play.h5") for folder in folders]
-    spent = [_spent(folder) for folder in folders if (folder / "trained.json").exists()]
+    spent = [
+        f"{cost['cpu_minutes']:.1f}{' since it was resumed' if cost['resumed'] else ''}"
+        for cost in map(_cost, folders)
+        if cost is not None
+    ]
     lines = [
         text_table([f"score in {game}", "mean [95% interval]", "of each seed"], rows),
         "",
@@ -84,21 +90,24 @@ def draw(game: str, folders: Sequence[Path], scores: dict[str, np.ndarray], pict
     """Losses, the learning curve, and the scores of all players."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     panels = list(figure.subplots(2, 2).flat)
-    measured = {folder: _minutes_a_step(folder) for folder in folders}
-    time = "CPU minutes" if all(measured.values()) else "step"
-    paces = measured if all(measured.values()) else dict.fromkeys(folders, 1.0)
+    metrics = [_metrics(folder) for folder in folders]
+    paces, time = [1.0] * len(folders), "step"
+    minutes = [_minutes_a_step(*one) for one in zip(folders, metrics, strict=True)]
+    if None not in minutes:
+        paces, time = minutes, "CPU minutes"
     for axes, (key, label) in zip(panels, LOSSES.items(), strict=False):
-        for folder, pace in paces.items():
-            _draw_losses(axes, folder, key, pace)
+        for lines, pace in zip(metrics, paces, strict=True):
+            _draw_losses(axes, lines, key, pace)
         axes.set(xlabel=time, ylabel=f"{label}, nats", title=f"{label}: trained (thin) and held out")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(base=2, subs=(1.0, 1.5)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
     curve, bars = panels[2:]
-    for folder, pace in paces.items():
-        steps, means = learning_curve(folder)
+    curves = [learning_curve(folder) for folder in folders]
+    for folder, (steps, means), pace in zip(folders, curves, paces, strict=True):
         curve.plot(pace * np.array(steps), means, "o-", label=folder.name)
-    if any(learning_curve(folder)[0] for folder in folders):
+    if any(steps for steps, _ in curves):
         curve.axhline(scores["the data"].mean(), color="gray", linestyle=":", label="the data")
         curve.set(xlabel=time, ylabel="mean score, greedy", title="Learning curve")
         curve.legend(frameon=False)
@@ -124,18 +133,16 @@ def learning_curve(folder: Path) -> tuple[list[int], list[float]]:
     return steps, [float(np.mean(_scores_in(path))) for path in found]
 
 
-def _draw_losses(axes: Axes, folder: Path, key: str, pace: float) -> None:
-    lines = _metrics(folder)
+def _draw_losses(axes: Axes, lines: list[dict[str, Any]], key: str, pace: float) -> None:
     if not lines:
         axes.text(0.5, 0.5, "our agent was not trained", ha="center", transform=axes.transAxes)
         return
-    trained = [(line["step"], line[key]) for line in lines if key in line]
-    aside = [(line["step"], line["held_out"][key]) for line in lines if key in line.get("held_out", {})]
+    trained, aside = loss_curves(lines, key)
     if trained:
         steps, values = np.array(trained).T
         width = max(1, len(values) // 50)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        [line] = axes.plot(pace * steps[width - 1 :], smooth, linewidth=0.8, label=folder.name)
+        [line] = axes.plot(pace * steps[width - 1 :], smooth, linewidth=0.8)
         if aside:
             steps, values = np.array(aside).T
             axes.plot(pace * steps, values, linewidth=2, color=line.get_color())
@@ -143,21 +150,22 @@ def _draw_losses(axes: Axes, folder: Path, key: str, pace: float) -> None:
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     """What a training wrote for each step; nothing where there was none."""
-    path = folder / "run" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    run = folder / "run"
+    return read_metrics(run) if (run / "metrics.jsonl").exists() else []
 
 
-def _minutes_a_step(folder: Path) -> float | None:
+def _cost(folder: Path) -> dict[str, Any] | None:
+    """What our training took; None where it has not ended."""
+    path = folder / "trained.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _minutes_a_step(folder: Path, lines: list[dict[str, Any]]) -> float | None:
     """CPU minutes that a step took on average; None where no training was timed from its first step."""
-    lines, path = _metrics(folder), folder / "trained.json"
-    spent: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"resumed": True}
-    return None if spent["resumed"] or not lines else spent["cpu_minutes"] / (lines[-1]["step"] + 1)
-
-
-def _spent(folder: Path) -> str:
-    """CPU minutes of our training, in words."""
-    spent = json.loads((folder / "trained.json").read_text())
-    return f"{spent['cpu_minutes']:.1f}{' since it was resumed' if spent['resumed'] else ''}"
+    cost = _cost(folder)
+    if not lines or cost is None or cost["resumed"]:
+        return None
+    return cost["cpu_minutes"] / (lines[-1]["step"] + 1)
 
 
 def _difference(first: Float[np.ndarray, "G N"], second: Float[np.ndarray, "G M"]) -> Estimate:

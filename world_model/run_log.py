@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from datasets.files import replace_file
+
+Curve = list[tuple[int, float]]
+"""Steps and values."""
 
 
 class RunLog:
@@ -77,6 +81,23 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, in the order of its steps."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def loss_curves(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[Curve, Curve]:
+    """Steps and values of a loss: of every step of training, and as measured on held-out episodes.
+
+    Args:
+        lines: as `read_metrics` has them.
+        name: of the loss, such as `loss/td`.
+    """
+    trained = [(line["step"], line[name]) for line in lines if name in line]
+    held_out = [(line["step"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
+    return trained, held_out
 
 
 def _cut(path: Path, step: int) -> None:
